@@ -13,7 +13,7 @@ import structlog
 
 from providers.retry.breaker import Breakers, Opening
 from store.api import Store
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.breaker")
 

@@ -13,7 +13,8 @@ from gateway.protocol.ids import now_ms
 from gateway.requests.deletion import delete_conversation
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
-from store.records import DAY_MS, Damaged, NotFound, StoreError
+from store.errors import Damaged, NotFound, StoreError
+from store.records import DAY_MS
 
 log = structlog.stdlib.get_logger("turnwire.retention")
 

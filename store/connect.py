@@ -6,7 +6,7 @@ import re
 
 from store.api import Store
 from store.archive.api import Archive
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.database import MEMORY
 from store.sqlite.store import SqliteStore
 

@@ -32,15 +32,8 @@ from store.archive.records import (
 )
 from store.archive.sql_archive import SqlArchive
 from store.archive.types import INTEGER_MAX, MS_MAX, MS_MIN
-from store.records import (
-    DAY_MS,
-    ConversationRecord,
-    Counters,
-    DayUsage,
-    FeedbackFilter,
-    MessageRecord,
-    NotFound,
-)
+from store.errors import NotFound
+from store.records import DAY_MS, ConversationRecord, Counters, DayUsage, FeedbackFilter, MessageRecord
 from store.search_text import message_text, parse_query, words
 from tests.examples import examples
 

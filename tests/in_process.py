@@ -25,7 +25,7 @@ from gateway.turns.live_turn import LiveTurn
 from providers.catalog.catalog import Catalog
 from providers.clients import ProviderClients
 from store.api import Deliver, Store
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.store import SqliteStore
 from tests.client import FRAME_BYTES_MAX, Frame, RequestFailed, TurnView
 from tests.conditions import holds

@@ -23,29 +23,23 @@ from msgspec import structs
 
 from store import search_text
 from store.api import Store, conversation_channel, instance_channel, list_channel, turn_channel, user_permits
+from store.errors import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
 from store.records import (
     DAY_MS,
     PINNED_MAX,
     Accepted,
     Append,
     Appended,
-    Busy,
     Change,
-    Conflict,
     ConversationRecord,
     Counters,
     DayUsage,
     EndedTurn,
     FeedbackFilter,
     FeedbackRecord,
-    Fenced,
-    Limited,
     LogEntry,
-    LogGap,
     MessageRecord,
     NewTurn,
-    NotFound,
-    StoreError,
     TurnLimits,
     TurnRecord,
 )

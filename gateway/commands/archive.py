@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, format_table, load_settings
 from gateway.settings import Settings
 from store.connect import is_shared
-from store.records import StoreError
+from store.errors import StoreError
 
 if TYPE_CHECKING:
     from store.archive.sql_archive import ArchiveStatus, SqlArchive

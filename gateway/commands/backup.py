@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
 from store.connect import SQLITE_PREFIX
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.backup import back_up
 from store.sqlite.database import MEMORY
 

@@ -18,7 +18,7 @@ from gateway.settings import Settings
 from gateway.tls import CertificateError, tls_context, validity_problem
 from providers.catalog.operator_file import CatalogError
 from store.connect import REDIS_PREFIXES
-from store.records import StoreError
+from store.errors import StoreError
 
 HELP = "serve the gateway and its page (the default command)"
 

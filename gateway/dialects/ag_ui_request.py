@@ -10,7 +10,7 @@ from msgspec import Struct
 from gateway.dialects.ag_ui_messages import AgMessage
 from gateway.dialects.application_options import ApplicationOptions
 from gateway.dialects.base import decode_request, renamed
-from gateway.protocol.codec import decode_error
+from gateway.protocol.decode_errors import decode_error
 
 
 class AgTool(Struct):

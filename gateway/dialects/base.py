@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from gateway.dialects.stream import StreamTranslator
-from gateway.protocol.codec import check_untyped_values, decode_error
+from gateway.protocol.decode_errors import decode_error
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.requests import OWN_ID_PATTERN, TurnStart
 from gateway.protocol.results import TurnView
+from gateway.protocol.untyped_values import check_untyped_values
 from providers.base import FilePart, ImagePart
 
 DialectName = Literal["turnwire", "chat_completions", "responses", "ai_sdk", "ag_ui", "messages", "plain_http"]

@@ -14,7 +14,7 @@ from gateway.offload import offload
 from gateway.protocol.views import body_of
 from gateway.turns.answer_images import find_image
 from providers.base import FilePart, ImagePart, Part
-from store.records import NotFound
+from store.errors import NotFound
 
 SLICE_CHARS = 256 * 1024
 """How much base64 is decoded at once, a multiple of 4."""

@@ -18,8 +18,10 @@ from starlette.types import Receive
 from gateway.http.responses import HttpError
 from gateway.offload import offload
 from gateway.protocol import requests as p
-from gateway.protocol.codec import JSON, check_untyped_values, decode_error, integral
+from gateway.protocol.codec import JSON, integral
+from gateway.protocol.decode_errors import decode_error
 from gateway.protocol.errors import ApiError
+from gateway.protocol.untyped_values import check_untyped_values
 from gateway.protocol.value_count import SLICE_BYTES, ValueCount
 
 JSON_TYPE = "application/json"

@@ -13,7 +13,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.results import Readiness, Status
 from gateway.requests.services import Services
 from store.archive.state import archive_state
-from store.records import PartFailed, StoreError
+from store.errors import PartFailed, StoreError
 
 READY_PROBE_TTL_MS = 1000
 

@@ -21,7 +21,7 @@ from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import CODES, ApiError
 from gateway.protocol.results import Attached, TurnPlaced, TurnView
-from store.records import NotFound
+from store.errors import NotFound
 
 
 class TurnEvents(p.TurnAttach, frozen=True, tag="turn.events"):

@@ -11,7 +11,7 @@ from gateway.http.operation import RequestContext
 from gateway.identity.principal import Principal, check_user, principal_for
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.http")
 

@@ -27,7 +27,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
 from gateway.settings import Settings
 from store.api import EphemeralStore
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.auth")
 

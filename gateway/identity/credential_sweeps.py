@@ -12,7 +12,7 @@ from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import Principal, principal_of
 from gateway.identity.revocations import Revocations
 from gateway.identity.tokens import AuthSetupError
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.auth")
 

@@ -15,7 +15,7 @@ from gateway.identity.principal import BROWSER_WITHHELD_SCOPES, Principal
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
 from store.api import EphemeralStore
-from store.records import StoreError
+from store.errors import StoreError
 
 TICKET_PREFIX = "tk_"
 

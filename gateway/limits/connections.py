@@ -21,7 +21,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import new_id
 from gateway.settings import Settings
 from store.api import EphemeralStore, user_permits
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.limits")
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 from gateway.store_wrapper import Call, wrap_calls
 from store.api import Store
 from store.archive.api import Archive
-from store.records import StoreError
+from store.errors import StoreError
 
 SHARED_SLOTS, EMBEDDED_SLOTS = 8, 2
 """The slots for a shared and for an embedded store.

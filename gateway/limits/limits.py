@@ -17,7 +17,8 @@ from gateway.limits.rate_limiter import RateLimiter
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, ErrorCode
 from gateway.settings import Settings
-from store.records import PINNED_MAX, Limited, LimitName, TurnLimits
+from store.errors import Limited, LimitName
+from store.records import PINNED_MAX, TurnLimits
 
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
 """The requests that the rate limit doesn't apply to.

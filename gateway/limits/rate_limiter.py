@@ -13,7 +13,7 @@ from contextlib import suppress
 from math import ceil
 
 from store.api import EphemeralStore
-from store.records import StoreError
+from store.errors import StoreError
 
 SWEEP_AT_USERS = 1024
 SETTLE_S = 0.1

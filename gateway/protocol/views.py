@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway.protocol.codec import JSON, clip_text, encoded_size
+from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import CancelledBy, ConversationUpdated, Cost, EndStatus, Message, Timing
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.requests import Rating
 from gateway.protocol.results import Conversation, ConversationMatch
+from gateway.protocol.text_size import clip_text, encoded_size
 from providers.base import FilePart, FinishReason, ImagePart, Part, Role, TextPart, ToolResultPart, Usage
 from store.records import ConversationRecord, Counters, Found, MessageRecord
 

@@ -13,7 +13,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.results import CancelResult
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
-from store.records import StoreError
+from store.errors import StoreError
 
 
 class CancelRequests:

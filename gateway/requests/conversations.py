@@ -22,7 +22,8 @@ from gateway.requests.services import Services
 from gateway.requests.turns import Turns
 from gateway.streams.outbox import Outbox
 from gateway.turns.acceptance import new_conversation
-from store.records import Change, ConversationRecord, Found, MessageRecord, NotFound
+from store.errors import NotFound
+from store.records import Change, ConversationRecord, Found, MessageRecord
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from gateway.protocol.results import Conversation
 from gateway.protocol.views import body_of, conversation_view, cost_from_nano, message_view, usage_view
 from providers.base import Usage
 from store.api import Store
-from store.records import ConversationRecord, DayUsage, MessageRecord, NotFound
+from store.errors import NotFound
+from store.records import ConversationRecord, DayUsage, MessageRecord
 
 CONVERSATIONS_PER_PAGE = 50
 MESSAGES_PER_PAGE = 100

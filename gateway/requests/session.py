@@ -22,9 +22,10 @@ from gateway.identity.principal import Principal, missing_scope
 from gateway.limits.limits import UNTHROTTLED, UNTHROTTLED_IN_FLIGHT
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
-from gateway.protocol.codec import CODECS, JSON, FrameError, split_text
+from gateway.protocol.codec import CODECS, JSON, FrameError
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms, rfc3339, time_of
+from gateway.protocol.text_size import split_text
 from gateway.protocol.views import cost_from_nano, usage_view
 from gateway.requests.conversations import Conversations
 from gateway.requests.services import Services

@@ -15,7 +15,7 @@ import structlog
 from gateway.requests.clients import Client, ClientRegistry
 from gateway.tasks import spawn
 from store.api import Store
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.limits")
 

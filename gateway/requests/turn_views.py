@@ -18,7 +18,8 @@ from gateway.turns.message_fold import fold_shown, model_of
 from gateway.turns.state import shown_status
 from providers.base import Part
 from store.api import HistoryStore
-from store.records import MessageRecord, NotFound, TurnRecord
+from store.errors import NotFound
+from store.records import MessageRecord, TurnRecord
 
 _decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
 

@@ -21,12 +21,12 @@ from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
 from gateway.requests.turn_views import live_view, stored_view
 from gateway.streams.outbox import Attachment, Outbox
-from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import without_history
 from gateway.turns.estimate import estimate_start
 from gateway.turns.live_turn import LiveTurn
+from gateway.turns.prepared_start import Prepared, prepare
 from gateway.turns.state import shown_status
-from store.records import NotFound
+from store.errors import NotFound
 
 
 @dataclass(slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from gateway.protocol.codec import CODECS_COUNT, EVENT_BYTES, Codec, chars_that_fit, encoded_size
+from gateway.protocol.codec import CODECS_COUNT, EVENT_BYTES, Codec
 from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart
 from gateway.protocol.part_data import PartData
 from gateway.protocol.requests import PIECE_BYTES_MAX
+from gateway.protocol.text_size import chars_that_fit, encoded_size
 
 DELTA_OVERHEAD_BYTES = 2
 

@@ -22,7 +22,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import escape_invisible
 from providers.base import ProviderError
 from store.api import user_hash
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
 

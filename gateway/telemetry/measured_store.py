@@ -10,7 +10,7 @@ from gateway.store_wrapper import Call, wrap_calls
 from gateway.telemetry.metrics import Telemetry
 from store.api import Store
 from store.archive.api import Archive
-from store.records import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
+from store.errors import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
 
 EXPECTED_ERRORS = (Busy, Conflict, Fenced, Limited, LogGap, NotFound)
 """The `StoreError`s that are answers of a working store, not failures."""

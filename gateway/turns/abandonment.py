@@ -9,7 +9,7 @@ from gateway.tasks import spawn
 from gateway.turns.abort import Abort
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
-from store.records import StoreError
+from store.errors import StoreError
 
 PRESENCE_RECHECK_S = 1.0
 

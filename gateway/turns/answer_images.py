@@ -14,7 +14,8 @@ from gateway.turns.mirror import read_log
 from gateway.turns.registry import TurnRegistry
 from providers.base import ImagePart
 from store.api import HistoryStore, TurnStore
-from store.records import NotFound, TurnRecord
+from store.errors import NotFound
+from store.records import TurnRecord
 
 WAIT_S = 2.0
 """How long to wait for data that another instance hasn't written to the log yet."""

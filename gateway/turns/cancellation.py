@@ -22,7 +22,7 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import apply_cancel
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.takeover import Takeover
-from store.records import Busy, NotFound, StoreError
+from store.errors import Busy, NotFound, StoreError
 
 CLEANUP_TIMEOUT_S = 2.0
 OWNER_SILENT_S = 1.0

@@ -10,15 +10,16 @@ from msgspec import structs
 
 from gateway.offload import offload, request_size
 from gateway.protocol.errors import ApiError
+from gateway.protocol.linked_results import misplaced_result, unlinked_result
 from gateway.protocol.plain_text import has_visible
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.validation import misplaced_result, unlinked_result
 from gateway.protocol.views import body_of, parse_part_turn, parse_part_url
 from gateway.turns.answer_images import AnswerStore, stateless_body
 from gateway.turns.trimming import from_first_exchange
 from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part
 from providers.fit.calls import drop_unanswered
-from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
+from store.errors import NotFound
+from store.records import ConversationRecord, MessageRecord, TurnRecord
 
 PARTS_PER_SLICE = 1000
 

@@ -14,7 +14,7 @@ from providers.base import CitationPart, Part, ReasoningPart, TextPart
 from providers.continuation import way_to_continue
 from providers.route import Route
 from store.api import HistoryStore
-from store.records import NotFound
+from store.errors import NotFound
 
 
 class ContinuedAnswer(NamedTuple):

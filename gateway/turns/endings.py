@@ -22,7 +22,8 @@ from gateway.turns.log_entries import unstored
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
 from store.api import TurnStore
-from store.records import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
+from store.errors import Fenced, LogGap, NotFound, StoreError
+from store.records import EndedTurn, MessageRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

@@ -9,7 +9,7 @@ from gateway.limits.limits import limit_error
 from gateway.protocol.errors import ApiError, not_found
 from providers.base import ProviderError
 from providers.errors.tracebacks import drop_tracebacks
-from store.records import Busy, Conflict, Limited, NotFound, StoreError
+from store.errors import Busy, Conflict, Limited, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.session")
 

@@ -21,7 +21,7 @@ from gateway.turns.runner import TurnRunner
 from gateway.turns.token_estimate import message_tokens, request_tokens
 from providers.base import ChatMessage, ChatRequest, Usage
 from providers.route import Route
-from store.records import NotFound
+from store.errors import NotFound
 
 
 class Estimated(NamedTuple):

@@ -16,7 +16,8 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import encode_events
 from gateway.turns.message_fold import fold_final
 from store.api import TurnStore
-from store.records import Append, EndedTurn, Fenced, MessageRecord, TurnRecord
+from store.errors import Fenced
+from store.records import Append, EndedTurn, MessageRecord, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

@@ -10,7 +10,8 @@ from gateway.turns.abort import Abort
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter, apply_cancel
-from store.records import Lease, StoreError
+from store.errors import StoreError
+from store.records import Lease
 
 log = structlog.stdlib.get_logger("turnwire.lease")
 

@@ -19,7 +19,7 @@ from gateway.streams.outbox import Outbox
 from gateway.tasks import spawn
 from gateway.turns.instance import Instance
 from store.api import list_channel
-from store.records import NotFound, StoreError
+from store.errors import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.session")
 

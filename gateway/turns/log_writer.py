@@ -19,7 +19,8 @@ from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import next_append
 from store.api import Store, erased_key
-from store.records import Appended, NotFound, PartFailed, StoreError
+from store.errors import NotFound, PartFailed, StoreError
+from store.records import Appended
 
 log = structlog.stdlib.get_logger("turnwire.store")
 

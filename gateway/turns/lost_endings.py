@@ -16,7 +16,7 @@ from gateway.tasks import spawn
 from gateway.turns.instance import Instance
 from gateway.turns.known_ending import has_ending, restore_ending
 from gateway.turns.live_turn import LiveTurn
-from store.records import NotFound, StoreError
+from store.errors import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

@@ -21,7 +21,8 @@ from gateway.turns.live_turn import LiveTurn, gone, mirror_of, was_deleted
 from gateway.turns.mirror import UNREADABLE, apply_entry, read_log
 from gateway.turns.presence import Presence
 from store.api import turn_channel
-from store.records import LogEntry, NotFound, StoreError
+from store.errors import NotFound, StoreError
+from store.records import LogEntry
 
 log = structlog.stdlib.get_logger("turnwire.mirror")
 

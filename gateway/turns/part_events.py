@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.events import TurnDelta, TurnPart
 from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
+from gateway.protocol.text_size import clip_text, encoded_size, split_text
 from gateway.streams.log import event_size
 from providers.base import CitationPart, Part, PartDelta, PartStarted, ReasoningPart
 

@@ -9,7 +9,7 @@ import structlog
 from gateway.tasks import spawn
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.mirror")
 

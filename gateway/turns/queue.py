@@ -11,7 +11,8 @@ from gateway.protocol.errors import ApiError
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.mirrors import Mirrors
-from store.records import NotFound, RunningGroups
+from store.errors import NotFound
+from store.records import RunningGroups
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from gateway.turns.leases import RENEWALS_PER_LEASE
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.takeover import Takeover
 from store.api import OwnershipStore
-from store.records import NotFound, StoreError
+from store.errors import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.lease")
 

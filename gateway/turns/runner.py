@@ -40,7 +40,8 @@ from providers.base import ErrorCode, Part, ProviderError, ResponseHandle
 from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.retry import RetryingClient
 from providers.route import Route
-from store.records import ConversationRecord, NotFound, StoreError, TurnRecord
+from store.errors import NotFound, StoreError
+from store.records import ConversationRecord, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

@@ -21,17 +21,18 @@ from gateway.tasks import spawn
 from gateway.telemetry.dialect import current_dialect
 from gateway.turns import acceptance
 from gateway.turns.abandonment import Abandonment
-from gateway.turns.acceptance import Prepared
 from gateway.turns.cancellation import Cancellation
 from gateway.turns.error_mapping import as_api_error
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.mirrors import Mirrors
+from gateway.turns.prepared_start import Prepared
 from gateway.turns.queue import find_queue
 from gateway.turns.runner import RunPlan, TurnRunner
 from gateway.turns.takeover import Takeover
-from store.records import Accepted, Busy, Conflict, NotFound, StoreError, TurnRecord
+from store.errors import Busy, Conflict, NotFound, StoreError
+from store.records import Accepted, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

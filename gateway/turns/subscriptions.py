@@ -13,7 +13,7 @@ from gateway.tasks import spawn
 from gateway.turns.instance import Instance
 from gateway.turns.mirrors import Mirrors
 from store.api import conversation_channel
-from store.records import NotFound, StoreError
+from store.errors import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.mirror")
 

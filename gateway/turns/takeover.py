@@ -33,7 +33,8 @@ from gateway.turns.queue import TurnQueue, find_queue
 from gateway.turns.runner import RunPlan, TurnRunner
 from providers.base import ProviderError
 from providers.continuation import Way, way_to_continue
-from store.records import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
+from store.errors import NotFound, StoreError
+from store.records import LogEntry, MessageRecord, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

@@ -20,17 +20,18 @@ from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.views import TITLE_CHARS_MAX, body_of, title_of, update_event
 from gateway.tasks import spawn
 from gateway.turns.abort import Abort
-from gateway.turns.acceptance import prepare
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.message_fold import fold
+from gateway.turns.prepared_start import prepare
 from gateway.turns.starter import TurnStarter
 from gateway.turns.subscriptions import ConversationSubscriptions
 from providers.base import Params, Part, ProviderError, TextPart
 from providers.catalog.catalog import Catalog
 from providers.catalog.costs import per_million
 from providers.continuation import said_text
-from store.records import Change, StoreError
+from store.errors import StoreError
+from store.records import Change
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

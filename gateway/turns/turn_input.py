@@ -22,7 +22,8 @@ from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter
 from providers.base import ChatRequest
-from store.records import ConversationRecord, NotFound, StoreError, TurnRecord
+from store.errors import NotFound, StoreError
+from store.records import ConversationRecord, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

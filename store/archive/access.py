@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from store.archive.api import Archive, ArchiveError
 from store.archive.drain import Drain
 from store.archive.restorer import Restorer
-from store.records import Limited, NotFound, StoreError
+from store.errors import Limited, NotFound, StoreError
 from store.redis.store import RedisStore
 
 BACKFILLED_USERS_MAX = 20_000

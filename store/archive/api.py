@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from store.archive.records import Applied, ArchivedConversation, ArchivedMessage, OutboxBatch
-from store.records import ConversationRecord, Counters, DayUsage, FeedbackFilter, FeedbackRecord, Found, StoreError
+from store.errors import StoreError
+from store.records import ConversationRecord, Counters, DayUsage, FeedbackFilter, FeedbackRecord, Found
 
 
 class ArchiveError(StoreError):

@@ -19,6 +19,7 @@ from store.archive.access import ArchiveAccess
 from store.archive.api import Archive, ArchiveError, ArchiveUnfit
 from store.archive.restorer import LOST_AGAIN, RESTORES_MAX, bringing_back
 from store.archive.state import DrainState
+from store.errors import NotFound, StoreError
 from store.records import (
     Accepted,
     Change,
@@ -31,8 +32,6 @@ from store.records import (
     Found,
     MessageRecord,
     NewTurn,
-    NotFound,
-    StoreError,
     TurnLimits,
     TurnRecord,
 )

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from store.archive.api import ArchiveError
 from store.archive.errors import archive_error, is_of_driver, is_retried
-from store.records import CLOSED, StoreError
+from store.errors import CLOSED, StoreError
 from store.sqlite.file_security import check_owners, create_private, warn_if_exposed
 
 T = TypeVar("T")

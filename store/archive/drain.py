@@ -21,7 +21,7 @@ from store.archive.outboxes import Outboxes
 from store.archive.records import Applied
 from store.archive.state import DrainState
 from store.archive.sweep import Sweep
-from store.records import Damaged, StoreError
+from store.errors import Damaged, StoreError
 from store.redis.outbox import OutboxRead
 
 log = structlog.stdlib.get_logger("turnwire.archive")

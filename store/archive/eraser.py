@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from store.archive.api import ArchiveError
 from store.archive.database import ArchiveDatabase
 from store.archive.schema import conversations, messages, turns, users
-from store.records import StoreError
+from store.errors import StoreError
 
 STEP_ROWS = 2000
 """How many rows a step deletes at most."""

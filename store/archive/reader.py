@@ -33,7 +33,8 @@ from store.archive.rows import (
     message_from,
 )
 from store.archive.schema import conversations, messages, turns, usage_days
-from store.records import DAY_MS, ConversationRecord, Counters, DayUsage, FeedbackFilter, FeedbackRecord, NotFound
+from store.errors import NotFound
+from store.records import DAY_MS, ConversationRecord, Counters, DayUsage, FeedbackFilter, FeedbackRecord
 
 SLICE_MESSAGES = 500
 _BYTES_MAX = 2**62

@@ -14,7 +14,8 @@ from msgspec import Struct, structs
 from store.archive.api import Archive, ArchiveError
 from store.archive.drain import Drain
 from store.archive.records import ArchivedConversation, ArchivedMessage
-from store.records import ConversationRecord, NewTurn, NotFound, StoreError
+from store.errors import NotFound, StoreError
+from store.records import ConversationRecord, NewTurn
 from store.redis.records import parse_hash
 from store.redis.store import RedisStore
 

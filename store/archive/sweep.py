@@ -11,7 +11,7 @@ import structlog
 from store.archive.api import Archive, ArchiveError
 from store.archive.outboxes import Outboxes
 from store.archive.state import DrainState
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.archive")
 

@@ -30,7 +30,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from store.records import CLOSED, Damaged, StoreError
+from store.errors import CLOSED, Damaged, StoreError
 from store.redis.cluster import ClusterRoutes, NotACluster
 from store.redis.commands import Argument
 from store.redis.exchange import Exchange

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from store.api import user_permits
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.client import RedisPart
 from store.redis.ephemeral import ephemeral_index_key, permits_key, value_key
 from store.redis.keys import (

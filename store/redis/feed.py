@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, ReadOnlyError, RedisError
 
 from store.api import Deliver
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.client import CALL_TIMEOUT_S, RedisClient
 from store.redis.node import RedisNode, connect
 

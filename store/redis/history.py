@@ -1,50 +1,21 @@
-"""Conversations, messages, feedback and usage in Redis. Each change restarts a conversation's time to live."""
+"""Conversations and messages in Redis. Each change restarts a conversation's time to live."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
-
-from store.records import (
-    DAY_MS,
-    PINNED_MAX,
-    Change,
-    ConversationRecord,
-    Counters,
-    DayUsage,
-    FeedbackFilter,
-    FeedbackRecord,
-    MessageRecord,
-    TurnLimits,
-)
-from store.redis.client import RedisPart, ScriptCall
+from store.records import PINNED_MAX, Change, ConversationRecord, MessageRecord, TurnLimits
+from store.redis.client import ScriptCall
 from store.redis.commands import Argument
-from store.redis.keys import FEEDBACK_KEY, decode_message_ref, encode_message_ref, encode_text, user_prefix
-from store.redis.records import (
-    conversation_record,
-    counters,
-    feedback_record,
-    message_record,
-    pack,
-    parse_reply,
-)
-
-FEEDBACK_PER_SLICE = 200
-"""How many entries of the index of feedback are read at once."""
-FEEDBACK_SWEPT = 3
-"""How many random entries of the index each new rating checks, to remove those whose message is gone.
-
-So most entries have a message, even if nobody lists the feedback.
-"""
+from store.redis.feedback import RedisFeedback
+from store.redis.keys import encode_message_ref, encode_text, user_prefix
+from store.redis.records import conversation_record, message_record, pack, parse_reply
 
 TRASH_PER_CALL = 500
 """How many messages of deleted conversations one script call deletes: Redis does nothing else meanwhile."""
-TURNS_PER_SLICE = 1000
 BRANCH_STEP = 1000
 """How many messages of a branch one script reads or counts."""
-_decode_usage = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 class HotPage(NamedTuple):
@@ -68,8 +39,8 @@ class HotBranch(NamedTuple):
     parent: str | None
 
 
-class RedisHistory(RedisPart):
-    """`HistoryStore` in Redis."""
+class RedisHistory(RedisFeedback):
+    """The conversations, messages and feedback of a `HistoryStore` in Redis."""
 
     async def create_conversation(
         self, conversation: ConversationRecord, limits: TurnLimits | None = None
@@ -138,10 +109,10 @@ class RedisHistory(RedisPart):
             ("empty_trash", prefix, (TRASH_PER_CALL,)),
         ]
         reply, (rated, more) = await self._change_history(user, calls, repeatable=False, durable=True)
-        await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
+        await self._remove_ratings([encode_message_ref(user, message.decode()) for message in rated])
         while more:
             rated, more = await self._script("empty_trash", user, TRASH_PER_CALL)
-            await self._remove_from_index([encode_message_ref(user, message.decode()) for message in rated])
+            await self._remove_ratings([encode_message_ref(user, message.decode()) for message in rated])
         (running,) = parse_reply(reply)
         return [turn.decode() for turn in running]
 
@@ -201,106 +172,6 @@ class RedisHistory(RedisPart):
                 return HotBranch(found[::-1], older, missing.decode() or None)
             last = following.decode()
 
-    async def put_feedback(
-        self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
-    ) -> None:
-        """See `HistoryStore`. Also remove from the index some entries whose message is gone."""
-        new = pack({"rating": rating, "comment": comment, "model": model, "rated_ms": now_ms})
-        reply, members = await self._change_history(
-            user,
-            [
-                ("put_feedback", user_prefix(user), (encode_text(message), new)),
-                ("index_feedback", FEEDBACK_KEY, (now_ms, encode_message_ref(user, message), FEEDBACK_SWEPT)),
-            ],
-            durable=True,
-        )
-        await self._remove_from_index((await self._read_feedback(members))[1])
-        parse_reply(reply)
-
-    async def list_feedback(
-        self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
-    ) -> tuple[list[FeedbackRecord], bool]:
-        """See `HistoryStore`. Read the index in slices, and remove the entries found there whose message is gone."""
-        since = "-inf" if selected.since_ms is None else selected.since_ms
-        latest: str | int = "+inf" if selected.until_ms is None else f"({selected.until_ms}"
-        last: tuple[int, bytes] | None = None
-        if before is not None and (selected.until_ms is None or before[0] < selected.until_ms):
-            latest, last = before[0], (before[0], encode_message_ref("", before[1]))
-        found: list[FeedbackRecord] = []
-        gone: list[bytes] = []
-        skipped = 0
-        is_end = False
-        while len(found) <= limit and not is_end:
-            page = ("LIMIT", skipped, FEEDBACK_PER_SLICE)
-            flat = await self._client.command("ZREVRANGEBYSCORE", FEEDBACK_KEY, latest, since, "WITHSCORES", *page)
-            entries = [(int(float(at_ms)), member) for member, at_ms in zip(flat[::2], flat[1::2], strict=True)]
-            records, without = await self._read_feedback(
-                [entry[1] for entry in entries if last is None or entry < last]
-            )
-            found += filter(selected.selects, records)
-            gone += without
-            is_end = len(entries) < FEEDBACK_PER_SLICE
-            if not is_end:
-                # The next slice begins with the ms of the last entry. If this slice began with the same ms, the next one skips
-                # all entries of this one; otherwise `last` leaves out those that are read again.
-                skipped = skipped + len(entries) if entries[-1][0] == latest else 0
-                latest = entries[-1][0]
-                last = entries[-1] if last is None else min(last, entries[-1])
-        await self._remove_from_index(gone)
-        return found[:limit], len(found) > limit
-
-    async def _read_feedback(self, members: list[bytes]) -> tuple[list[FeedbackRecord], list[bytes]]:
-        """Return the feedback that `members` of the index name, and those members that have none any more."""
-        refs = [decode_message_ref(member) for member in members]
-        replies = await self._client.scripts(
-            [("feedback", user_prefix(user), (encode_text(message),)) for user, message in refs]
-        )
-        records = [feedback_record(*ref, reply) for ref, reply in zip(refs, replies, strict=True) if reply]
-        return records, [member for member, reply in zip(members, replies, strict=True) if not reply]
-
-    async def _remove_from_index(self, members: list[bytes]) -> None:
-        if members:
-            await self._client.command("ZREM", FEEDBACK_KEY, *members)
-
-    async def usage_days(self, user: str) -> list[DayUsage]:
-        """See `HistoryStore`. Read the turns in slices."""
-        days: dict[int, tuple[int, list[int | None]]] = {}
-        start, is_end = 0, False
-        while not is_end:
-            flat = await self._client.command(
-                "ZRANGE", user_prefix(user) + b"usage", start, start + TURNS_PER_SLICE - 1, "WITHSCORES"
-            )
-            start += TURNS_PER_SLICE
-            is_end = len(flat) < 2 * TURNS_PER_SLICE
-            for member, ended_ms in zip(flat[::2], flat[1::2], strict=True):
-                day_ms = int(float(ended_ms)) // DAY_MS * DAY_MS
-                turns, sums = days.get(day_ms, (0, [None] * len(Counters.__struct_fields__)))
-                values = _decode_usage(member)[3 : 3 + len(sums)]
-                days[day_ms] = turns + 1, [_add(total, value) for total, value in zip(sums, values, strict=True)]
-        return [
-            DayUsage(day_ms=day_ms, turns=turns, usage=_sums(sums)) for day_ms, (turns, sums) in sorted(days.items())
-        ]
-
     async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
         """See `HistoryStore`. Empty: Redis expires conversations by itself."""
         return []
-
-    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-        """See `HistoryStore`.
-
-        The sums are exact for the last 31 days, or for as long as the history is kept if that is longer.
-        """
-        since = "" if since_ms is None else since_ms
-        (sums,) = parse_reply(await self._script("usage", user, conversation or "", since))
-        return counters(sums)
-
-
-def _add(total: int | None, value: int | float | Literal[False]) -> int | None:
-    """Return the sum of `total` and `value`. None and False add nothing."""
-    return total if value is False else (total or 0) + int(value)
-
-
-def _sums(totals: list[int | None]) -> Counters:
-    """Return totals in the order of `Counters`; None is the field's default."""
-    named = zip(Counters.__struct_fields__, totals, strict=True)
-    return Counters(**{name: total for name, total in named if total is not None})

@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Literal
 
 from store.api import instance_channel
-from store.records import Lease, StoreError, TurnRecord
+from store.errors import StoreError
+from store.records import Lease, TurnRecord
 from store.redis.client import RedisPart, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import (

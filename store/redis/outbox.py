@@ -16,7 +16,7 @@ from msgspec import structs
 
 from store.api import user_hash
 from store.archive.records import Applied, OutboxBatch, OutboxEntry
-from store.records import Damaged
+from store.errors import Damaged
 from store.redis.client import RedisPart, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import ASIDE_KEY, BUCKETS, encode_text, outbox_bucket_key, outbox_bucket_of, user_prefix

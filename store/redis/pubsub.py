@@ -14,7 +14,7 @@ from collections.abc import Callable
 from redis.crc import key_slot
 
 from store.api import Deliver
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.client import CALL_TIMEOUT_S, UNREACHABLE, RedisClient, RedisPart
 from store.redis.commands import Argument
 from store.redis.feed import Feed, Subscription

@@ -8,20 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from store.records import (
-    Busy,
-    Conflict,
-    ConversationRecord,
-    Counters,
-    FeedbackRecord,
-    Fenced,
-    Limited,
-    LogGap,
-    MessageRecord,
-    NotFound,
-    StoreError,
-    TurnRecord,
-)
+from store.errors import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
+from store.records import ConversationRecord, Counters, FeedbackRecord, MessageRecord, TurnRecord
 from store.redis.client import TIMED_OUT
 from store.redis.commands import SLICE_BYTES
 from store.redis.keys import encode_text

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from store.records import PartFailed, StoreError
+from store.errors import PartFailed, StoreError
 from store.redis.client import A_SENTINEL, TIMED_OUT, UNREACHABLE, RedisClient
 from store.redis.cluster import NO_HOST, SLOTS, ClusterRoutes
 from store.redis.ephemeral import RedisEphemeral
@@ -21,6 +21,7 @@ from store.redis.restores import RedisRestores
 from store.redis.search import RedisSearch
 from store.redis.target import check_files
 from store.redis.turns import RedisTurns
+from store.redis.usage import RedisUsage
 
 log = structlog.stdlib.get_logger("turnwire.store")
 
@@ -36,6 +37,7 @@ class RedisStore(
     RedisLeases,
     RedisPubSub,
     RedisHistory,
+    RedisUsage,
     RedisSearch,
     RedisErasure,
     RedisEphemeral,

@@ -11,7 +11,7 @@ from msgspec import Struct
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import RedisError
 
-from store.records import StoreError
+from store.errors import StoreError
 
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 PORT = 6379

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import structs
 
 from store.api import conversation_channel, turn_channel
+from store.errors import NotFound, StoreError
 from store.records import (
     Accepted,
     Append,
@@ -16,9 +17,7 @@ from store.records import (
     EndedTurn,
     LogEntry,
     NewTurn,
-    NotFound,
     RunningGroups,
-    StoreError,
     TurnRecord,
 )
 from store.redis.client import RedisPart, ScriptCall

@@ -8,7 +8,7 @@ import stat
 from contextlib import closing, suppress
 from pathlib import Path
 
-from store.records import StoreError
+from store.errors import StoreError
 
 
 def back_up(path: str, copy: str) -> int:

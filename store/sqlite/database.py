@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from store.errors import CLOSED, StoreError
 from store.local_pubsub import LocalPubSub
-from store.records import CLOSED, StoreError
 from store.sqlite.errors import translated_errors
 from store.sqlite.file_security import USE_ANOTHER_FILE, check_owners, create_private, warn_if_exposed
 from store.sqlite.flushes import Flushes

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 import time
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.ephemeral import SqliteEphemeral
 from store.sqlite.leases import delete_lease
 from store.sqlite.log import delete_newest

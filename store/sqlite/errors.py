@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.file_security import USE_ANOTHER_FILE
 
 ERROR_TEXTS = {

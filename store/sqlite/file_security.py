@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import structlog
 
-from store.records import StoreError
+from store.errors import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
 

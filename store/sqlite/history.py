@@ -1,4 +1,4 @@
-"""Conversations, messages, feedback and usage in the SQLite store. Turns are in `turns.py` and `store.py`."""
+"""Conversations and messages in the SQLite store. Turns are in `turns.py` and `store.py`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,9 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from store.errors import Limited, NotFound
 from store.local_pubsub import Publication, list_publication
-from store.records import (
-    DAY_MS,
-    PINNED_MAX,
-    Change,
-    ConversationRecord,
-    Counters,
-    DayUsage,
-    FeedbackFilter,
-    FeedbackRecord,
-    Limited,
-    MessageRecord,
-    NotFound,
-    TurnLimits,
-)
+from store.records import DAY_MS, PINNED_MAX, Change, ConversationRecord, Counters, MessageRecord, TurnLimits
 from store.sqlite.database import SqlitePart
 from store.sqlite.limits import check_storage, has_conversation
 from store.sqlite.log import delete_newest
@@ -40,7 +28,7 @@ _MESSAGE = ", ".join(
 
 
 class SqliteHistory(SqlitePart):
-    """`HistoryStore` in the SQLite store."""
+    """The conversations and messages of a `HistoryStore` in the SQLite store."""
 
     async def create_conversation(
         self, conversation: ConversationRecord, limits: TurnLimits | None = None
@@ -79,7 +67,7 @@ class SqliteHistory(SqlitePart):
 
     async def message(self, user: str, message: str) -> MessageRecord:
         """See `HistoryStore`."""
-        return await self._db.run(_get_message, user, message)
+        return await self._db.run(get_message, user, message)
 
     async def messages(
         self, user: str, conversation: str, limit: int, before: str | None, bytes_max: int | None = None
@@ -102,30 +90,9 @@ class SqliteHistory(SqlitePart):
         assert found is not None
         return found
 
-    async def put_feedback(
-        self, user: str, message: str, rating: str, comment: str | None, now_ms: int, model: str | None = None
-    ) -> None:
-        """See `HistoryStore`."""
-        await self._db.run(_put_feedback, user, (message, user, rating, comment, now_ms, model))
-
-    async def list_feedback(
-        self, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
-    ) -> tuple[list[FeedbackRecord], bool]:
-        """See `HistoryStore`."""
-        found = await self._db.run(_list_feedback, selected, limit + 1, before)
-        return found[:limit], len(found) > limit
-
-    async def usage_days(self, user: str) -> list[DayUsage]:
-        """See `HistoryStore`."""
-        return await self._db.read(_usage_days, user)
-
     async def expired_conversations(self, now_ms: int, retention_days: int, limit: int) -> list[tuple[str, str]]:
         """See `HistoryStore`."""
         return await self._db.run(_expired_conversations, now_ms, retention_days, limit)
-
-    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-        """See `HistoryStore`."""
-        return await self._db.run(_usage, user, conversation, since_ms)
 
 
 def _with_publication(
@@ -198,7 +165,7 @@ def insert_message(db: sqlite3.Connection, user: str, key: str, new: MessageReco
         db.execute("UPDATE conversations SET messages = messages + 1 WHERE key = ?", (key,))
 
 
-def _counters(row: sqlite3.Row) -> Counters:
+def counters_of(row: sqlite3.Row) -> Counters:
     """Return the sums in the counter columns of a row."""
     return Counters(*(row[name] if name == "cost_nano" else row[name] or 0 for name in COUNTERS))
 
@@ -207,7 +174,7 @@ def conversation_of(row: sqlite3.Row) -> ConversationRecord:
     """Return the conversation in a row of the table."""
     names = (name for name in ConversationRecord.__struct_fields__ if name not in {"usage", "pinned"})
     pinned = bool(row["pinned"])
-    return ConversationRecord(usage=_counters(row), pinned=pinned, **{name: row[name] for name in names})
+    return ConversationRecord(usage=counters_of(row), pinned=pinned, **{name: row[name] for name in names})
 
 
 def _list_conversations(
@@ -286,7 +253,7 @@ def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -
     return running
 
 
-def _get_message(db: sqlite3.Connection, user: str, message: str) -> MessageRecord:
+def get_message(db: sqlite3.Connection, user: str, message: str) -> MessageRecord:
     row = db.execute(
         f"SELECT {_MESSAGE} FROM messages LEFT JOIN feedback"
         " ON feedback.user = messages.user AND feedback.message = messages.id"
@@ -320,7 +287,7 @@ def _list_messages(
         (key, end, limit + 1),
     ).fetchall()
     count = _count_within(bytes_max, sizes[:limit])
-    return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) > count
+    return [get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) > count
 
 
 def _count_within(bytes_max: int | None, sizes: list[tuple[str, int]]) -> int:
@@ -361,55 +328,7 @@ def _branch(
     count = _count_within(bytes_max, sizes)
     if count_max is not None:
         count = min(count, max(count_max, 1))
-    return [_get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) - count
-
-
-def _put_feedback(db: sqlite3.Connection, user: str, row: tuple[str, str, str, str | None, int, str | None]) -> None:
-    message = row[0]
-    _get_message(db, user, message)
-    db.execute(
-        "INSERT OR REPLACE INTO feedback (message, user, rating, comment, at_ms, model) VALUES (?, ?, ?, ?, ?, ?)", row
-    )
-
-
-def _list_feedback(
-    db: sqlite3.Connection, selected: FeedbackFilter, limit: int, before: tuple[int, str] | None
-) -> list[FeedbackRecord]:
-    conditions: dict[str, list[str | int | None]] = {
-        "feedback.model = ?": [selected.model],
-        "rating = ?": [selected.rating],
-        "at_ms >= ?": [selected.since_ms],
-        "at_ms < ?": [selected.until_ms],
-        "(at_ms, message) < (?, ?)": [None] if before is None else [*before],
-    }
-    used = {condition: values for condition, values in conditions.items() if values[0] is not None}
-    rows = db.execute(
-        "SELECT feedback.user, message, conversations.id AS conversation, turn, feedback.model, rating, comment,"
-        " at_ms AS rated_ms FROM feedback JOIN messages ON messages.user = feedback.user AND messages.id = message"
-        f" JOIN conversations ON conversations.key = messages.conversation WHERE {' AND '.join(['TRUE', *used])}"
-        " ORDER BY at_ms DESC, message DESC LIMIT ?",
-        (*(value for values in used.values() for value in values), limit),
-    )
-    return [FeedbackRecord(**dict(row)) for row in rows]
-
-
-def _usage(db: sqlite3.Connection, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-    key = None if conversation is None else get_key(db, user, conversation)
-    row = db.execute(
-        f"SELECT {', '.join(f'sum({name}) AS {name}' for name in COUNTERS)} FROM turns"
-        " WHERE user = ? AND ended_ms >= ? AND (? IS NULL OR conversation = ?)",
-        (user, since_ms or 0, key, key),
-    ).fetchone()
-    return _counters(row)
-
-
-def _usage_days(db: sqlite3.Connection, user: str) -> list[DayUsage]:
-    rows = db.execute(
-        f"SELECT ended_ms / {DAY_MS} AS day, count(*) AS turns, {', '.join(f'sum({name}) AS {name}' for name in COUNTERS)}"
-        " FROM turns WHERE user = ? AND ended_ms >= 0 GROUP BY day ORDER BY day",
-        (user,),
-    )
-    return [DayUsage(day_ms=row["day"] * DAY_MS, turns=row["turns"], usage=_counters(row)) for row in rows]
+    return [get_message(db, user, message) for message, _ in reversed(sizes[:count])], len(sizes) - count
 
 
 def _expired_conversations(

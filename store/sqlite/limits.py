@@ -8,7 +8,8 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from store.records import DAY_MS, Limited, NewTurn, RunningGroups, TurnLimits
+from store.errors import Limited
+from store.records import DAY_MS, NewTurn, RunningGroups, TurnLimits
 
 
 def check_limits(db: sqlite3.Connection, new: NewTurn) -> None:

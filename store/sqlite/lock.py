@@ -6,8 +6,8 @@ import errno
 import os
 import sqlite3
 
+from store.errors import StoreError
 from store.file_lock import open_lock, try_lock
-from store.records import StoreError
 from store.sqlite.errors import ERROR_TEXTS
 from store.sqlite.file_security import USE_ANOTHER_FILE
 

@@ -15,7 +15,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 import structlog
 
 from store.api import Deliver, user_hash
-from store.records import Found, StoreError
+from store.errors import StoreError
+from store.records import Found
 from store.search_text import SearchQuery, index_text, message_text, parse_query, snippet
 from store.sqlite.database import Database, SqlitePart
 from store.sqlite.history import conversation_of, list_end

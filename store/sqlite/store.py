@@ -10,18 +10,15 @@ import sqlite3
 from msgspec import structs
 
 from store.api import conversation_channel
+from store.errors import Busy, Conflict, Fenced, LogGap
 from store.local_pubsub import Publication, entry_publication, list_publication
 from store.records import (
     Accepted,
     Append,
     Appended,
-    Busy,
-    Conflict,
     ConversationRecord,
     EndedTurn,
-    Fenced,
     LogEntry,
-    LogGap,
     MessageRecord,
     NewTurn,
     RunningGroups,
@@ -29,6 +26,7 @@ from store.records import (
 )
 from store.sqlite.database import Database
 from store.sqlite.erasure import SqliteErasure
+from store.sqlite.feedback import SqliteFeedback
 from store.sqlite.history import (
     COUNTERS,
     SqliteHistory,
@@ -52,9 +50,10 @@ from store.sqlite.turns import (
     running_in_conversation,
     running_of_user,
 )
+from store.sqlite.usage import SqliteUsage
 
 
-class SqliteStore(SqliteLeases, SqliteHistory, SqliteErasure):
+class SqliteStore(SqliteLeases, SqliteHistory, SqliteFeedback, SqliteUsage, SqliteErasure):
     """A `Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
     A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.

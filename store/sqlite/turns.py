@@ -6,7 +6,8 @@ import json
 import sqlite3
 import time
 
-from store.records import NotFound, TurnRecord
+from store.errors import NotFound
+from store.records import TurnRecord
 
 TURN_ID_TTL_MS = 24 * 3600 * 1000
 _LOG_END = "coalesce(seq, newest_seq(turns.n), (SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0) AS seq"

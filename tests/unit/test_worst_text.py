@@ -47,16 +47,17 @@ from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authenticator import _parse_query
 from gateway.identity.origin import check_host, check_origin, is_loopback
 from gateway.identity.tokens import Tokens
-from gateway.protocol.codec import JSON, MSGPACK, FrameError, clip_text, split_text
+from gateway.protocol.codec import JSON, MSGPACK, FrameError
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import from_rfc3339, request_id_in
 from gateway.protocol.plain_text import escape_invisible, has_visible, is_plain
 from gateway.protocol.requests import ConversationUpdate, Ping, TurnGet, TurnStart
+from gateway.protocol.text_size import clip_text, split_text
 from gateway.protocol.validation import check_start
 from gateway.protocol.value_count import ValueCount
 from gateway.protocol.views import MessageBody, message_view, parse_part_url, preview, title_of
 from gateway.settings import TokenSettings
-from gateway.turns.acceptance import encode_content
+from gateway.turns.prepared_start import encode_content
 from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
 from providers.base import (
@@ -386,7 +387,7 @@ WORDS = "words._QUOTED words._KEYLIKE words._ADDRESS words._LONG words._OBJECT"
 OF_FAILURES = f"{WORDS} words._RETRY_TEXT failures._NAME failures.Failures._match"
 NAMES_IN_FRAMES = "gateway.protocol.requests.TurnId base.Tool.name"
 PLAIN_NAMES = "requests.Key requests.ModelId requests.RequestId requests.UserName operation.Identifier"
-REFUSED = "gateway.protocol.codec._UNSUPPORTED_VALUE gateway.protocol.codec._MISSING_FIELD"
+REFUSED = "gateway.protocol.decode_errors._UNSUPPORTED_VALUE gateway.protocol.decode_errors._MISSING_FIELD"
 BIG = b"1e308"
 """A number that takes msgspec alone 14 µs."""
 
@@ -575,7 +576,7 @@ ROWS = [
     Row(
         "a frame: lone surrogates",
         lambda: JSON.decode('{"a":"' + fill(r"\ud83d\ud83d")),
-        "gateway.protocol.codec._LONE_SURROGATE",
+        "gateway.protocol.decode_errors._LONE_SURROGATE",
     ),
     Row("a frame: nested", lambda: JSON.decode('{"type":"ping","t":' + fill("["))),
     Row("a frame: numbers", lambda: JSON.decode(b'{"type":"ping","a":[' + filled(BIG + b",") + b"1]}"), REFUSED),

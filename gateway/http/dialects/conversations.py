@@ -18,7 +18,7 @@ from gateway.protocol.events import Message
 from gateway.protocol.results import Attached, MessagePage, TurnPlaced
 from gateway.requests.services import Services
 from gateway.streams.outbox import Outbox
-from store.records import NotFound
+from store.errors import NotFound
 
 H = TypeVar("H", bound=KeptHistory)
 

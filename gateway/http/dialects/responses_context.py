@@ -15,7 +15,7 @@ from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.views import decode_body
 from gateway.requests.services import Services
 from gateway.turns.error_mapping import as_api_error
-from store.records import NotFound, StoreError
+from store.errors import NotFound, StoreError
 
 NO_ANSWER: Final = "The previous response is still in progress. Wait for its end, or cancel it."
 

@@ -22,7 +22,8 @@ from gateway.protocol.results import TurnView
 from gateway.protocol.views import message_view
 from gateway.requests.services import Services
 from store.api import user_hash
-from store.records import ConversationRecord, MessageRecord, NotFound, StoreError
+from store.errors import NotFound, StoreError
+from store.records import ConversationRecord, MessageRecord
 
 log = structlog.stdlib.get_logger("turnwire.http")
 

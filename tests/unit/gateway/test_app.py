@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app import Gateway
-from store.records import StoreError
+from store.errors import StoreError
 from tests.client import client
 from tests.in_loop_server import serving
 from tests.in_process import SLOW, make_settings

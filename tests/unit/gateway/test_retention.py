@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from gateway import retention
 from gateway.protocol.ids import now_ms
 from gateway.retention import Retention
-from store.records import DAY_MS, ConversationRecord, Damaged, NotFound
+from store.errors import Damaged, NotFound
+from store.records import DAY_MS, ConversationRecord
 from tests.in_process import ControlledStore, open_client, open_services
 from tests.store_conformance import conversation
 

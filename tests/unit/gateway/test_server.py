@@ -14,7 +14,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.server import BACKLOG, GC_THRESHOLDS, make_server, ready_line
 from gateway.supervisor import listen
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.store import SqliteStore
 from tests.client import client
 from tests.in_loop_server import serving

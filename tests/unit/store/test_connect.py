@@ -10,7 +10,7 @@ import pytest
 
 from store.api import Store
 from store.connect import connect, has_password
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.store import RedisStore
 from tests.store_conformance import conversation
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from store.records import Busy, Conflict, Counters, Fenced, Limited, LogGap, NotFound, StoreError
+from store.errors import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
+from store.records import Counters
 
 
 def test_every_exception_is_a_store_error() -> None:

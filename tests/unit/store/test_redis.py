@@ -20,7 +20,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from store.api import Store, turn_channel
-from store.records import Append, Appended, StoreError
+from store.errors import StoreError
+from store.records import Append, Appended
 from store.redis import client as client_module
 from store.redis.scripts import Script, load_scripts
 from store.redis.store import RedisStore

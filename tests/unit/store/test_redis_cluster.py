@@ -17,7 +17,8 @@ import pytest
 from redis.crc import key_slot
 
 from store.api import Store, instance_channel, turn_channel
-from store.records import Append, Appended, PartFailed, StoreError, TurnRecord
+from store.errors import PartFailed, StoreError
+from store.records import Append, Appended, TurnRecord
 from store.redis import client as client_module
 from store.redis import store as store_module
 from store.redis.keys import user_prefix

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from store.api import turn_channel
-from store.records import Append, StoreError
+from store.errors import StoreError
+from store.records import Append
 from store.redis.store import RedisStore
 from tests.in_time import checks_time_limit, within
 from tests.redis_cluster import SentinelSetup, sentinel_setup, wait_until

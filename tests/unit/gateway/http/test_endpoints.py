@@ -11,7 +11,7 @@ import pytest
 from gateway.http.endpoints import api_routes
 from gateway.http.operations import OPERATIONS
 from gateway.protocol.errors import ApiError
-from store.records import StoreError
+from store.errors import StoreError
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from store.records import PartFailed
+from store.errors import PartFailed
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
 from tests.redis_process import redis_process

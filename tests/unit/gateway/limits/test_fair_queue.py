@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.limits.fair_queue import EMBEDDED_SLOTS, QUEUED_CALLS, FairQueue, QueueFull, queue_calls
 from store.api import Store
-from store.records import NotFound
+from store.errors import NotFound
 from tests.in_process import ControlledStore
 
 

@@ -11,7 +11,8 @@ from gateway.limits.connections import ConnectionLimiter
 from gateway.limits.limits import UNTHROTTLED, BodyMemory, Limits, limit_error, turn_limits
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from store.records import Limited, LimitName, TurnLimits
+from store.errors import Limited, LimitName
+from store.records import TurnLimits
 from store.sqlite.store import SqliteStore
 from tests.credentials import SECRET
 from tests.in_process import make_settings

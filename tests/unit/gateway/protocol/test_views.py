@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.protocol.codec import CODECS, encoded_size
+from gateway.protocol.codec import CODECS
 from gateway.protocol.events import Cost, Message, Timing, TurnStarted
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
+from gateway.protocol.text_size import encoded_size
 from gateway.protocol.views import (
     INPUT_TEXT_BYTES_MAX,
     MessageBody,

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocol.codec import CODECS, JSON, MSGPACK, Codec, encoded_size
+from gateway.protocol.codec import CODECS, JSON, MSGPACK, Codec
 from gateway.protocol.events import TurnDelta, TurnEvent, TurnStatus
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX, PIECE_BYTES_MAX
+from gateway.protocol.text_size import encoded_size
 from gateway.streams.log import TurnLog, event_size
 from tests.turn_events import EPOCH, PIECES, answer, completed, delta, part, started
 

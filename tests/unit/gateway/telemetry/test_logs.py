@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 
 from gateway.protocol.plain_text import is_plain
 from gateway.telemetry.logs import QUIET_LOGGERS, configure_logging, format_traceback
-from store.records import StoreError
+from store.errors import StoreError
 
 pytestmark = pytest.mark.usefixtures("_restored_logging")
 
@@ -141,7 +141,7 @@ def test_no_line_contains_control_characters(
         assert (read[0]["event"], read[0]["turn"], read[0]["request"]) == (SHOWN, SHOWN, SHOWN)
         assert read[0]["turns"] == [SHOWN, {SHOWN: [SHOWN]}]
         assert read[1]["event"] == f"{SHOWN}{SHOWN} <{SHOWN}>"
-        assert read[2]["exception"].splitlines()[-1] == f"store.records.StoreError: {SHOWN}"
+        assert read[2]["exception"].splitlines()[-1] == f"store.errors.StoreError: {SHOWN}"
     else:
         assert ours.count(SHOWN) >= 4
         assert ours.count("\nTraceback (most recent call last):\n") == 2

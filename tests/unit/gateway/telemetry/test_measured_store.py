@@ -6,7 +6,7 @@ import pytest
 
 from gateway.telemetry.measured_store import measure_calls
 from gateway.telemetry.metrics import Telemetry
-from store.records import NotFound, StoreError
+from store.errors import NotFound, StoreError
 from tests.in_process import ControlledStore
 from tests.metrics import value
 

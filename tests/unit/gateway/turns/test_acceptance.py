@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage, TurnStart, decode_turn_start
 from gateway.protocol.views import body_of
-from gateway.turns.acceptance import accept, encode_content, prepare, started
+from gateway.turns.acceptance import accept, started
 from gateway.turns.live_turn import LiveTurn
+from gateway.turns.prepared_start import encode_content, prepare
 from providers.base import FilePart, ImagePart, Params, ReasoningPart, TextPart, Tool, ToolCallPart, ToolResultPart
-from store.records import Accepted, Busy, Conflict, NotFound
+from store.errors import Busy, Conflict, NotFound
+from store.records import Accepted
 from tests.in_process import ControlledStore
 from tests.turn_events import EPOCH
 

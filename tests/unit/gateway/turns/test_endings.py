@@ -22,7 +22,8 @@ from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
-from store.records import Accepted, StoreError
+from store.errors import StoreError
+from store.records import Accepted
 from store.sqlite.store import SqliteStore
 from tests.client import RequestFailed
 from tests.in_process import ControlledStore, SessionClient, eventually

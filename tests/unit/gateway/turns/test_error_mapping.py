@@ -8,7 +8,7 @@ from gateway.limits.fair_queue import QueueFull
 from gateway.protocol.errors import ApiError, ErrorBody, ErrorCode
 from gateway.turns.error_mapping import as_api_error
 from providers.base import ProviderError
-from store.records import Busy, Conflict, Limited, NotFound, StoreError
+from store.errors import Busy, Conflict, Limited, NotFound, StoreError
 
 
 @pytest.mark.parametrize(

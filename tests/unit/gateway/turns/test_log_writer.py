@@ -16,7 +16,8 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
 from gateway.turns.log_writer import LogWriter, apply_cancel
 from store.api import erased_key
-from store.records import Append, Appended, PartFailed, StoreError
+from store.errors import PartFailed, StoreError
+from store.records import Append, Appended
 from tests.in_process import ControlledStore, eventually
 from tests.in_time import checks_time_limit, within
 from tests.store_conformance import stateless_turn

@@ -11,7 +11,8 @@ from gateway.protocol.events import TurnReset, TurnStatus
 from gateway.turns.abort import Abort
 from gateway.turns.log_entries import encode_events
 from gateway.turns.queue import find_queue
-from store.records import Append, NotFound, StoreError
+from store.errors import NotFound, StoreError
+from store.records import Append
 from store.sqlite.store import SqliteStore
 from tests.client import TurnView
 from tests.demo import expected

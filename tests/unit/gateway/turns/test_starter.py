@@ -11,11 +11,11 @@ import pytest
 from gateway.protocol.requests import TurnStart
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
-from gateway.turns.acceptance import prepare
 from gateway.turns.live_turn import LiveTurn
+from gateway.turns.prepared_start import prepare
 from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
 from providers.route import Route
-from store.records import Conflict
+from store.errors import Conflict
 from tests.client import RequestFailed
 from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 from tests.scripted import ScriptedProviders

@@ -16,7 +16,8 @@ from store.api import Store
 from store.archive.api import Archive
 from store.archive.archived_store import ArchivedStore
 from store.archive.sql_archive import SqlArchive
-from store.records import Change, ConversationRecord, FeedbackFilter, MessageRecord, NotFound
+from store.errors import NotFound
+from store.records import Change, ConversationRecord, FeedbackFilter, MessageRecord
 from store.sqlite.store import SqliteStore
 from tests.archived_stores import archived_store, forget_history, new_archive_file
 from tests.examples import examples

@@ -17,7 +17,8 @@ from store.archive.api import Archive, ArchiveError
 from store.archive.archived_store import ArchivedStore
 from store.archive.records import Applied, ArchivedMessage, OutboxBatch, OutboxEntry
 from store.archive.sql_archive import SqlArchive
-from store.records import DAY_MS, Change, Counters, FeedbackFilter, Limited, NotFound, StoreError, TurnLimits
+from store.errors import Limited, NotFound, StoreError
+from store.records import DAY_MS, Change, Counters, FeedbackFilter, TurnLimits
 from store.redis.keys import user_prefix
 from tests.archived_stores import archived_store, forget_history, new_archive_file
 from tests.redis_process import RedisProcess, redis_store, shared_redis

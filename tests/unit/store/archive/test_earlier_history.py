@@ -17,7 +17,8 @@ from store.archive.api import Archive
 from store.archive.archived_store import ArchivedStore
 from store.archive.records import ArchivedMessage
 from store.archive.sql_archive import SqlArchive
-from store.records import Change, NotFound
+from store.errors import NotFound
+from store.records import Change
 from store.redis import history, outbox
 from store.redis.keys import user_prefix
 from store.redis.store import RedisStore

@@ -16,7 +16,8 @@ from store.archive.api import Archive, ArchiveError
 from store.archive.archived_store import ArchivedStore
 from store.archive.restorer import RESTORES_MAX
 from store.archive.sql_archive import SqlArchive
-from store.records import Change, NotFound, StoreError
+from store.errors import NotFound, StoreError
+from store.records import Change
 from tests.archived_stores import archived_store, forget_history
 from tests.redis_process import RedisProcess, shared_redis
 from tests.store_conformance import LONG_MS, NOW, conversation, ending, new_turn, run, running

@@ -15,7 +15,8 @@ from structlog.testing import capture_logs
 from store.archive import sweep
 from store.archive.archived_store import ArchivedStore
 from store.archive.sql_archive import SqlArchive
-from store.records import Damaged, FeedbackFilter, StoreError
+from store.errors import Damaged, StoreError
+from store.records import FeedbackFilter
 from store.redis.keys import outbox_bucket_of
 from tests.archived_stores import archived_store, new_archive_file
 from tests.redis_process import RedisProcess, shared_redis

@@ -15,7 +15,7 @@ import pytest
 
 from store.archive.api import ArchiveError
 from store.archive.sql_archive import SqlArchive
-from store.records import StoreError
+from store.errors import StoreError
 from tests.archive_conformance import batch, conversation, message, message_ids, put
 
 

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.client import CONNECTIONS_MAX, RedisClient, error_text
 from store.redis.commands import SLICE_BYTES
 from tests.in_time import checks_time_limit, within

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.ephemeral import CALLS_PER_ROUND_TRIP
 from store.redis.keys import user_prefix
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store

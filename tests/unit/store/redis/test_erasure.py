@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis import erasure
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, redis_server, redis_store, shared_redis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.keys import BUCKETS, bucket_key, bucket_of, encode_turn_ref
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
 from tests.store_conformance import (

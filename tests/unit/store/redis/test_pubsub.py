@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis import feed as pubsub_module
 from store.redis.node import connect
 from tests.in_time import checks_time_limit, within

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from store.records import Busy, Conflict, Counters, Fenced, LogGap, NotFound, StoreError
+from store.errors import Busy, Conflict, Fenced, LogGap, NotFound, StoreError
+from store.records import Counters
 from store.redis.commands import SLICE_BYTES
 from store.redis.records import counters, pack, parse_hash, parse_reply
 

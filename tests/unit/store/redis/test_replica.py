@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec import structs
 
-from store.records import Change, NotFound, StoreError, TurnLimits, TurnRecord
+from store.errors import NotFound, StoreError
+from store.records import Change, TurnLimits, TurnRecord
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, ending, new_turn, piece, running

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio.connection import SSLConnection
 
 from store.connect import has_password
-from store.records import StoreError
+from store.errors import StoreError
 from store.redis.store import RedisStore
 from store.redis.target import INVALID, check_files, parse_target
 

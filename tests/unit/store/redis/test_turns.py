@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from store.records import Append, Conflict, LogGap, NotFound, StoreError
+from store.errors import Conflict, LogGap, NotFound, StoreError
+from store.records import Append
 from store.redis import client as client_module
 from store.redis.commands import Argument
 from store.redis.store import RedisStore

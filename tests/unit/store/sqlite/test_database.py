@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from store.records import Change, StoreError
+from store.errors import StoreError
+from store.records import Change
 from store.sqlite.database import SCHEMA_VERSION, Database
 from store.sqlite.journal import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX
 from store.sqlite.store import SqliteStore

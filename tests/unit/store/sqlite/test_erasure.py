@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.store import SqliteStore
 from tests.store_conformance import (
     LONG_MS,

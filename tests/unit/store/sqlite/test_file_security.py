@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from store.records import StoreError
+from store.errors import StoreError
 from store.sqlite.database import Database
 
 OTHER_UID = 12_345

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from store.records import Append, Appended, LogEntry, StoreError
+from store.errors import StoreError
+from store.records import Append, Appended, LogEntry
 from store.sqlite.log import READ_BYTES_MAX, SWEEP_INTERVAL_S, SWEEP_ROWS_MAX
 from store.sqlite.store import SqliteStore
 from tests.store_conformance import run, stateless_turn

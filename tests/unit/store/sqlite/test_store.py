@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from store.records import Append, Found, LogGap, StoreError
+from store.errors import LogGap, StoreError
+from store.records import Append, Found
 from store.sqlite.store import SqliteStore
 from store.sqlite.turns import TURN_ID_TTL_MS
 from tests.gateway_process import clean_environment

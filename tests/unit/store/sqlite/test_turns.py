@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from store.records import Append, NotFound
+from store.errors import NotFound
+from store.records import Append
 from store.sqlite.history import get_key
 from store.sqlite.store import SqliteStore
 from store.sqlite.turns import (

@@ -17,7 +17,7 @@ from openai.types.responses import Response
 
 from gateway.dialects.responses_ids import conversation_of
 from gateway.http.dialects.responses_stored import StoredResponses
-from store.records import StoreError
+from store.errors import StoreError
 from tests.credentials import KeyFile
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
