@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from store.records import Append, Appended, EndedTurn, LogEntry, NotFound, StoreError
+from store.errors import NotFound, StoreError
+from store.records import Append, Appended, EndedTurn, LogEntry
 from store.sqlite.flushes import FLUSHES_MAX, PAYLOAD_BYTES_MAX
 from store.sqlite.log import SWEEP_INTERVAL_S
 from store.sqlite.store import SqliteStore
