@@ -15,6 +15,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 COPY providers providers
 COPY store store
+COPY clients/python/turnwire clients/python/turnwire
 COPY static static
 RUN /opt/build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/turnwire/bin/python -m pip install --quiet --no-deps --no-index dist/*.whl \

@@ -83,7 +83,7 @@ image-steps: .venv/.run
 test-313:
 	@tests/debian.sh trixie
 
-# Install Redis, PostgreSQL, sqlite3, nginx, Chromium, Go, Node and curl, for the tests that use them.
+# Install Redis, PostgreSQL, sqlite3, nginx, Chromium, Go, a C compiler, Node, curl and promtool, for the tests that use them.
 prepare:
 	@tests/prepare.sh
 

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.commands import admin, archive, backup, check, keys, models, serve
+from gateway.commands import admin, archive, backup, chat, check, keys, models, serve
 from gateway.commands.env_file import load_env_file
 from gateway.commands.options import EXIT_USAGE, fail
 from gateway.commands.unknown_variables import warn_of_unknown_variables
@@ -15,6 +15,7 @@ from gateway.settings import environment
 
 COMMANDS = {
     "serve": serve,
+    "chat": chat,
     "models": models,
     "check": check,
     "keys": keys,

@@ -17,12 +17,26 @@ export const codecs: Readonly<{
   msgpack: Codec<Uint8Array, ArrayBuffer | Uint8Array>;
 }>;
 
+/** `auto`: HTTP where the gateway answers, but no WebSocket opens, and a WebSocket again as soon as one opens. */
+export type Transport = "auto" | "socket" | "http";
+
+/** A class of WebSockets: that of the runtime, or that of the package `ws`. */
+export type WebSocketClass = new (url: string, protocols?: any, options?: any) => any;
+
 export interface ConnectOptions {
-  /** The gateway's WebSocket URL, `ws:` or `wss:`. Default: `socketUrl()`. */
+  /** The gateway's WebSocket URL, `ws:` or `wss:`. Without a path, it gets `/ws`. Default: `socketUrl()`, in a page. */
   url?: string | URL;
   codec?: CodecName;
-  /** Returns a credential for the `auth` frame. Called for each new socket and shortly before the credential expires. */
-  token?: () => string | Promise<string>;
+  /**
+   * Default `auto`. Over HTTP, turns are streamed as server-sent events. Changes of attached conversations and of the list are
+   * noticed within 10 s, but turns that others start there don't arrive, and a `ticket` can't be used.
+   */
+  transport?: Transport;
+  /**
+   * Returns a credential, for the frame `auth` and for the header `Authorization`. Called for each new socket and shortly
+   * before the credential expires. One that doesn't expire, such as an API key, may be given as a text.
+   */
+  token?: string | (() => string | Promise<string>);
   /**
    * Returns a one-time ticket (`POST /v1/tickets`); empty if none is needed. Called at the same times as `token`. If
    * either fails for a new socket with an error whose `retryable` is false, the connection closes.
@@ -30,13 +44,19 @@ export interface ConnectOptions {
   ticket?: () => string | Promise<string>;
   /** Receives every frame, in and out. */
   wire?: WireObserver | null;
-  /** Creates a socket. Default: `new WebSocket(url, protocols)`. */
-  socket?: (url: string, protocols: string[]) => WebSocket;
+  /** Where the runtime has no WebSocket, as Node 20: that of the package `ws`. Null: there is none. Default: `globalThis.WebSocket`. */
+  webSocket?: WebSocketClass | null;
+  /** Creates a socket. Default: `new webSocket(url, protocols)`. `token` is the credential, for a header of your own. */
+  socket?: (url: string, protocols: string[], token?: string) => WebSocket;
   /** Stores the ids of running turns across a reload. Default: `sessionStorage`. Null: nothing is stored. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
 }
 
-/** @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment. */
+/**
+ * @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment, or there is none; `unsupported`:
+ *   this runtime has no WebSocket, and `transport` is `socket`.
+ * @throws {TypeError} the codec or the transport is unknown, or a credential is neither a text nor a function
+ */
 export function connect(options?: ConnectOptions): Connection;
 
 /** Returns the gateway's WebSocket URL for a page: `ws` relative to the page, so that a path prefix works. */
@@ -72,7 +92,10 @@ export type ConnectionState =
    * tried every 15 s.
    */
   | { state: "waiting"; delay_ms: number | null; reason: string; network?: false }
-  /** `error`: the error with which the gateway refuses every connection of this page, such as `forbidden_origin`. */
+  /**
+   * `error`: why no connection is possible. Either the gateway's own, such as `forbidden_origin`, or `not_a_gateway`,
+   * `unsupported_protocol` or `untrusted_certificate`.
+   */
   | { state: "closed"; code: number; reason: string; error?: TurnFailed["error"] };
 
 export interface Ready extends Frame {
@@ -80,7 +103,8 @@ export interface Ready extends Frame {
   protocol: string;
   connection: string;
   instance: string;
-  user: string;
+  /** Null over HTTP, unless auth is off: HTTP doesn't tell. */
+  user: string | null;
   heartbeat_s: number;
   default_model: string;
   limits: { frame_bytes: number; input_bytes: number; turns: number };
@@ -136,6 +160,8 @@ export class Connection {
   readonly state: ConnectionState;
   /** The codec of the current and of the next socket. */
   readonly codec: CodecName;
+  /** What the current opening, or the next one, uses. */
+  readonly transport: "socket" | "http";
   readonly traffic: Readonly<Traffic>;
   wire: WireObserver | null;
   /** Turns that have not ended, oldest first. */
@@ -262,6 +288,10 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   readonly model: string | null;
   /** The user's message. */
   readonly input: Message | null;
+  /** The id under which the answer is stored when the turn has ended. Null until the turn has started. */
+  readonly messageId: string | null;
+  /** The message that the answer follows. Null until the turn has started, and without a conversation. */
+  readonly parentId: string | null;
   readonly status: TurnStatus;
   /** The message so far. Events modify this array in place, but `turn.reset` begins a new one. */
   readonly parts: Part[];
@@ -285,6 +315,11 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   readonly lastAt: number | null;
   /** Cancels it. Resolves when the gateway has answered; no more text follows (law 5). */
   cancel(reason?: unknown): Promise<Record<string, CancelOutcome>>;
+  /**
+   * Calls the listener after each event, when the properties of the turn have changed. Any number of listeners can be
+   * added, beside the one consumer of the events. Returns a function that removes the listener.
+   */
+  subscribe(listener: (turn: Turn) => void): () => void;
   then<A = FinalMessage, B = never>(
     fulfilled?: ((message: FinalMessage) => A | PromiseLike<A>) | null,
     rejected?: ((error: TurnwireError) => B | PromiseLike<B>) | null,
@@ -301,7 +336,8 @@ export class TurnwireError extends Error {
   constructor(error: { code: string; message: string; retryable?: boolean; retry_after_ms?: number; path?: string; stored_message?: string });
   /**
    * A code of the protocol or of this client: `connection_lost`, `connection_closed`, `withdrawn`, `unsupported`,
-   * `law_violation`, `invalid_url`.
+   * `law_violation`, `invalid_url`, `not_a_gateway`, `unsupported_protocol`, `untrusted_certificate`, `unavailable`,
+   * `listener_failed` (reported, not thrown).
    */
   readonly code: string;
   readonly retryable: boolean;

@@ -1,5 +1,5 @@
 /**
- * The Turnwire client for browsers: one WebSocket, many turns. No dependencies, no build step. Types: turnwire.d.ts.
+ * The Turnwire client for browsers and Node: one WebSocket, many turns. No dependencies, no build step. Types: turnwire.d.ts.
  *
  *     import { connect } from "./turnwire.js";
  *
@@ -24,6 +24,7 @@
  * - It keeps a turn's text complete across sockets. `turn.reset` restarts the message. After `turn.detached` the turn
  *   is attached again; if the gateway no longer has its events, the turn fails with `gone` and `stored_message`.
  * - It checks laws 1 and 2. A violation is logged and dispatched as `violation`. If the turn hasn't ended, it fails.
+ * - Where a proxy lets no WebSocket through, it uses HTTP (`transport`), until a WebSocket opens again.
  * - It calls `token` or `ticket` for each new socket and shortly before the credential expires.
  * - After a reload, `connection.recall()` follows the running turns that this tab had started or followed, from their
  *   first event. Turns that arrived only because their conversation was attached are not among them.
@@ -42,20 +43,41 @@ import { Turn } from "./client/turn.js";
 export { arrivedAt, codecs, Connection, Conversation, LawViolation, Turn, TurnwireError };
 
 const SOCKET_SCHEMES = new Set(["ws:", "wss:"]);
+const TRANSPORTS = new Set(["auto", "socket", "http"]);
 
 /**
  * Opens a connection and keeps it open.
  * @param {import("./turnwire.js").ConnectOptions} [options]
  * @returns {Connection}
- * @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment
- * @throws {TypeError} the codec is unknown
+ * @throws {TurnwireError} `invalid_url`: the URL isn't `ws:` or `wss:`, or has a fragment, or there is none;
+ *   `unsupported`: this runtime has no WebSocket, and `transport` is `socket`
+ * @throws {TypeError} the codec or the transport is unknown, or a credential is neither a text nor a function
  */
-export function connect({ url = socketUrl(), ...options } = {}) {
-  const { protocol, hash, href } = URL.canParse(url) ? new URL(url) : {};
-  if (!SOCKET_SCHEMES.has(protocol) || hash) {
+export function connect({ url = pageUrl(), ...options } = {}) {
+  const address = URL.canParse(url) ? new URL(url) : null;
+  if (!SOCKET_SCHEMES.has(address?.protocol) || address.hash) {
     throw new TurnwireError({ code: "invalid_url", message: `“${url}” isn't a WebSocket URL. Use one such as wss://gateway.example/ws.` });
   }
-  return new Connection({ url: href, ...options });
+  if (address.pathname === "/") address.pathname = "/ws";
+  const { transport = "auto", socket, webSocket = globalThis.WebSocket } = options;
+  if (!TRANSPORTS.has(transport)) throw new TypeError(`Unknown transport "${transport}". Use "auto", "socket" or "http".`);
+  if (transport === "socket" && !socket && !webSocket) {
+    const message = "This runtime has no WebSocket. Pass one as `webSocket`, for example of the package ws, or let `transport` be \"auto\".";
+    throw new TurnwireError({ code: "unsupported", message });
+  }
+  return new Connection({ ...options, url: address.href, token: credential("token", options.token), ticket: credential("ticket", options.ticket) });
+}
+
+/** Returns the function that gives a credential. A token may also be given as a text; a ticket can't, because it opens one socket. */
+function credential(name, given) {
+  if (given === undefined || given === null || typeof given === "function") return given ?? undefined;
+  if (name === "token" && typeof given === "string") return () => given;
+  throw new TypeError(`\`${name}\` must be a function that returns ${name === "token" ? "a token, or a token" : "a ticket for each socket"}.`);
+}
+
+function pageUrl() {
+  if (globalThis.location) return socketUrl();
+  throw new TurnwireError({ code: "invalid_url", message: "There is no page here, so pass the gateway's address as `url`, such as wss://gateway.example/ws." });
 }
 
 /** Returns the gateway's WebSocket URL for a page: `ws` relative to the page, so that a path prefix works. */

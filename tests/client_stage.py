@@ -22,18 +22,30 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
 
 
+UPGRADE = b"upgrade: websocket"
+BLOCKED_ANSWER = "HTTP/1.1 {} Blocked\r\nContent-Type: text/html\r\nContent-Length: 5\r\nConnection: close\r\n\r\nNope."
+
+
 class ResettingProxy:
     """A TCP proxy to a gateway. Connections are reset after a set number of the gateway's bytes, as if the network
-    failed."""
+    failed. `upgrades` says what happens to WebSockets: "pass", or "close", "hang", or the status of a refusal."""
 
     def __init__(self, target: int) -> None:
         self.target = target
+        self.upgrades = "pass"
+        self.refused = 0
         self.cuts: list[int] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self._passing: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        head = b""
+        if self.upgrades != "pass":
+            head = await reader.read(16_384)
+            if UPGRADE in head.lower():
+                await self._refuse(reader, writer)
+                return
         try:
             from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
@@ -42,13 +54,39 @@ class ResettingProxy:
         ends = {writer, to_gateway}
         self._writers |= ends
         cut = self.cuts.pop(0) if self.cuts else None
+        to_gateway.write(head)
         async with asyncio.TaskGroup() as passing:
-            to_gateway_task = passing.create_task(_relay(reader, to_gateway, None))
+            to_gateway_task = passing.create_task(self._relay_requests(reader, to_gateway, writer))
             from_gateway_task = passing.create_task(_relay(from_gateway, writer, cut))
             await asyncio.wait([to_gateway_task, from_gateway_task], return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 _reset(end)
         self._writers -= ends
+
+    async def _relay_requests(
+        self, reader: asyncio.StreamReader, to_gateway: asyncio.StreamWriter, writer: asyncio.StreamWriter
+    ) -> None:
+        """Relay to the gateway. A client may ask for a WebSocket on a connection that it has used for other requests."""
+        try:
+            while data := await reader.read(16_384):
+                if self.upgrades != "pass" and UPGRADE in data.lower():
+                    await self._refuse(reader, writer)
+                    return
+                to_gateway.write(data)
+                await to_gateway.drain()
+        except OSError:
+            return
+
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Refuse a WebSocket in the way of `upgrades`."""
+        self.refused += 1
+        if self.upgrades == "hang":
+            self._writers.add(writer)
+            await reader.read()
+        elif self.upgrades != "close":
+            writer.write(BLOCKED_ANSWER.format(self.upgrades).encode())
+            await writer.drain()
+        writer.close()
 
     def cut_all(self) -> None:
         """Reset every connection now."""
@@ -159,6 +197,8 @@ class Stage:
         app = web.Application()
         app.router.add_post("/stage/{what}", self._ask)
         app.router.add_get("/scripted/{name}/ws", self._serve_scripted)
+        app.router.add_get("/future/v1", self._future)
+        app.router.add_get("/future/ws", self._future)
         app.router.add_get("/", self._page)
         app.router.add_static("/static", ROOT / "static")
         app.router.add_static("/tests/client_library", ROOT / "tests" / "client_library")
@@ -166,6 +206,11 @@ class Stage:
 
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
+
+    async def _future(self, request: web.Request) -> web.Response:
+        """Answer as a gateway of a later protocol."""
+        about = {"name": "turnwire", "protocol": "turnwire.v9", "subprotocols": ["turnwire.v9.json"]}
+        return web.json_response(about, status=200 if request.path.endswith("/v1") else 400)
 
     async def _serve_scripted(self, request: web.Request) -> web.WebSocketResponse:
         return await self._scripted[request.match_info["name"]].serve(request)
@@ -223,6 +268,11 @@ class Stage:
         if not cuts:
             self._proxies[name].cut_all()
         return {}
+
+    async def do_block(self, name: str, upgrades: str) -> dict[str, int]:
+        """Say what the proxy does to new WebSockets, and return how many it has refused."""
+        self._proxies[name].upgrades = upgrades
+        return {"refused": self._proxies[name].refused}
 
     async def do_scripted(self, openings: list[list[dict[str, Any]]]) -> dict[str, str]:
         """Start a gateway that follows a script."""

@@ -12,7 +12,7 @@ import pytest
 from _pytest.assertion import rewrite
 
 ROOT = Path(__file__).parents[1]
-COMPILED = ("bench", "gateway", "providers", "store", "tests")
+COMPILED = ("bench", "clients/python", "gateway", "providers", "store", "tests")
 SKIPPED = {"node_modules", "dialect_clients", "__pycache__"}
 """Folders that aren't compiled: they have no modules, or those of another environment."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -40,6 +41,10 @@ def shared_ssl_context(*, _trust_env: bool = True) -> ssl.SSLContext:
 
 httpcore2.default_ssl_context = shared_ssl_context
 
+# Programs that a shell starts in the background ignore SIGINT, and so would those that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Everything that the tests start is on loopback, where no proxy is used.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 
@@ -53,12 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Compile everything, and start the process from which the gateways of all workers are forked. What collects the tests
     does so without garbage collections, which would take a quarter of the time."""
-    is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
-    if not is_controller:
+    is_xdist = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not is_xdist:
         gc.disable()
-    if is_controller and not config.option.collectonly and not sys.dont_write_bytecode:
+    has_workers = (is_xdist or config.getoption("workers", 0)) and not config.option.collectonly
+    if has_workers and not sys.dont_write_bytecode:
         compile_all(config)
-    if is_controller and not config.option.collectonly and FORKED:
+    if has_workers and FORKED:
         imported = Imported()
         os.environ[FORKS_VARIABLE] = imported.address
         config.add_cleanup(imported.stop)

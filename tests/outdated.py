@@ -6,12 +6,16 @@ Runs in .venv-upkeep, with uv and pip-audit, and requires a package index and a 
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +69,32 @@ def outdated_pins() -> list[tuple[str, str, str, str]]:
         return found
 
 
+def audit(lock: Path, osv_url: str | None) -> str:
+    """Run pip-audit in this process, as its imports take longer than an audit, and return its output."""
+    output = io.StringIO()
+    arguments = ["-r", str(lock), "--no-deps", "--disable-pip", "--strict"]
+    arguments += ["-s", "osv", "-f", "json", "--progress-spinner", "off", *(["--osv-url", osv_url] if osv_url else [])]
+    own, sys.argv = sys.argv, ["pip-audit", *arguments]
+    try:
+        with redirect_stdout(output), suppress(SystemExit):
+            runpy.run_module("pip_audit", run_name="__main__", alter_sys=True)
+    finally:
+        sys.argv = own
+    return output.getvalue()
+
+
 def vulnerable(osv_url: str | None) -> list[tuple[str, str, str, str]]:
     """Return the lock file, package, vulnerability and fixed versions of each vulnerable package. Raises `ToolFailed`."""
     found = []
+    errors = io.StringIO()
     for lock in AUDITED:
-        command = [sys.executable, "-m", "pip_audit", "-r", str(ROOT / lock), "--no-deps", "--disable-pip", "--strict"]
-        command += ["-s", "osv", "-f", "json", "--progress-spinner", "off"]
-        result = subprocess.run(
-            [*command, *(["--osv-url", osv_url] if osv_url else [])], capture_output=True, text=True, check=False
-        )
         try:
-            audited: list[dict[str, Any]] = json.loads(result.stdout)["dependencies"]
+            with redirect_stderr(errors):
+                audited: list[dict[str, Any]] = json.loads(audit(ROOT / lock, osv_url))["dependencies"]
         except (ValueError, KeyError):
-            raise ToolFailed(result.stderr.strip().rpartition("\n")[2]) from None
+            raise ToolFailed(errors.getvalue().strip().rpartition("\n")[2]) from None
+        except Exception as error:  # pip-audit doesn't catch those of its HTTP client
+            raise ToolFailed(traceback.format_exception_only(error)[-1].strip()) from None
         for package in audited:
             for vulnerability in package.get("vulns", ()):
                 names = ", ".join([vulnerability["id"], *vulnerability.get("aliases", ())])

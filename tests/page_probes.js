@@ -77,7 +77,10 @@ probes.poorControls = () => [...document.querySelectorAll("button, a[href], inpu
 /** Returns all that a test could leave behind on the page: its address, stored values, fields and elements. */
 probes.state = () => {
   const body = document.body.cloneNode(true);
-  for (const node of body.querySelectorAll("[data-testid=announcements], .roundtrip")) node.replaceChildren();
+  for (const node of body.querySelectorAll("[data-testid=announcements], .roundtrip, .usage-line[hidden]")) node.replaceChildren();
+  // What the page keeps after an answer, hidden, until the next one: two titles, and the choice of what a busy conversation does.
+  for (const node of body.querySelectorAll(".usage-line[hidden], .estimate[hidden]")) node.removeAttribute("title");
+  for (const node of body.querySelectorAll(".busy-chip[hidden], .busy-menu")) node.remove();
   const stored = [localStorage, sessionStorage].map((storage) => Object.entries(storage).sort());
   const fields = [...document.querySelectorAll("input, textarea, select")].map((field) => [field.value, Boolean(field.checked)]);
   const sorted = (tag) => tag.match(/[^\s"]+(="[^"]*")?/g).sort().join(" "); // a reload may add attributes in another order
@@ -95,7 +98,7 @@ probes.restore = async (state) => {
   const set = () => fields.forEach((field, index) => {
     const [value, checked] = state.fields[index] ?? ["", false];
     if (field.value === value && Boolean(field.checked) === checked && field.type !== "search") return;
-    Object.assign(field, { value, checked });
+    Object.assign(field, ["checkbox", "radio"].includes(field.type) ? { checked } : { value });
     for (const type of ["input", "change"]) field.dispatchEvent(new Event(type, { bubbles: true })); // loads the list again
   });
   set();

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-OUTSIDE_PATH = "/usr/sbin:/usr/local/sbin:/opt/homebrew/bin"
-"""Folders of Debian and Homebrew that may not be in PATH."""
+OUTSIDE_PATH = f"{Path(sys.executable).parent}:/usr/sbin:/usr/local/sbin:/opt/homebrew/bin"
+"""Folders of the environment, Debian and Homebrew that may not be in PATH."""
 
 
 def missing(what: str) -> NoReturn:

@@ -44,8 +44,8 @@ class Part:
 
 
 def _pytest(name: str, workers: int, *arguments: str) -> tuple[str, ...]:
-    report = f"--junit-xml={REPORTS / name}.xml"
-    return (str(BIN / "pytest"), *arguments, "-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder", report)
+    forked = ("-p", "no:xdist", "-p", "tests.forked_workers", "--workers", str(workers))
+    return (sys.executable, "-m", "pytest", *arguments, *forked, f"--junit-xml={REPORTS / name}.xml")
 
 
 LINT = Part(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from providers.catalog.schema import shipped_rows
 from tests.deploy_schemas import KINDS, compose_errors_of, errors_of
 from tests.env_example import FILE, example
 from tests.in_loop_server import serving
+from tests.programs import program
 from tests.settings_table import DOCUMENT, descriptions_of, split_document, updated_document
 
 ROOT = Path(__file__).parents[1]
@@ -184,9 +184,7 @@ def test_every_alert_rule_fires() -> None:
         for name in re.findall(r'alertname="(\w+)"', sample["labels"])
     }
     assert fired == {rule["alert"] for rule in alert_rules()}
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool isn't installed: it is part of Prometheus")
+    promtool = program("promtool")
     for arguments in (("check", "rules", str(DEPLOY / "alerts.yml")), ("test", "rules", str(cases))):
         checked = subprocess.run([promtool, *arguments], capture_output=True, text=True, timeout=60, check=False)
         assert checked.returncode == 0, checked.stdout + checked.stderr

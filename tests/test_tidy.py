@@ -42,7 +42,7 @@ VAGUE_WORDS = {"manager", "helper", "util", "misc", "common"}
 
 TOP_LEVEL = {
     *PACKAGES,
-    *("tests", "static", "vendor", "docs", "bench", "examples", "deploy", ".ci", ".github"),
+    *("tests", "static", "vendor", "clients", "docs", "bench", "examples", "deploy", ".ci", ".github"),
     *("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "Dockerfile", "Procfile", "pyproject.toml"),
     *(".gitignore", ".dockerignore", ".env.example"),
     *("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-upkeep.lock"),

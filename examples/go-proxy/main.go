@@ -35,11 +35,14 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, and then closes the open connections.
+// run serves until ctx ends, and then closes the open connections. With the argument check, it only tries the gateway.
 func run(ctx context.Context) error {
 	settings, err := readSettings(os.Getenv)
 	if err != nil {
 		return err
+	}
+	if len(os.Args) > 1 && os.Args[1] == "check" {
+		return check(ctx, settings)
 	}
 	listener, err := net.Listen("tcp", settings.listen)
 	if err != nil {

@@ -11,7 +11,7 @@ from gateway.setting_values import LEVELS, log_level
 from gateway.settings import PREFIX, setting_variables
 
 CLIENT_VARIABLES = frozenset({"TURNWIRE_KEY", "TURNWIRE_TOKEN", "TURNWIRE_URL"})
-"""The variables that the proxy and the client in `examples/` read. They aren't settings."""
+"""The variables that the clients, `turnwire chat` among them, and the programs in `examples/` read. They aren't settings."""
 
 _KUBERNETES = re.compile(r"TURNWIRE\w*_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)")
 """The names of variables that Kubernetes sets for a service called turnwire.

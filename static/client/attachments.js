@@ -18,6 +18,8 @@ export class Attachments {
   #attached = new Set();
   /** Ids of the turns that were detached or ended after the last request was sent. */
   #detachedSinceRequest = new Set();
+  /** Ids of the turns that were attached from their first event. */
+  #fromStart = new Set();
   #queue = Promise.resolve();
 
   /**
@@ -37,6 +39,7 @@ export class Attachments {
   reset() {
     this.#attached.clear();
     this.#detachedSinceRequest.clear();
+    this.#fromStart.clear();
   }
 
   /** Attaches to turns from their positions. */
@@ -62,13 +65,23 @@ export class Attachments {
   /** Records that events of the turn no longer arrive: it has ended or was detached. */
   markDetached(turn) {
     this.#attached.delete(turn.id);
+    this.#fromStart.delete(turn.id);
     this.#detachedSinceRequest.add(turn.id);
+  }
+
+  /**
+   * Returns whether this first event may arrive a second time, which is true once for each attach from the start: the first
+   * one was on its way, because of an attached conversation, when the attach was sent.
+   */
+  beginsAgain(turn) {
+    return this.#fromStart.delete(turn.id);
   }
 
   async #attach(turns) {
     const pending = this.#unattached(turns);
     if (pending.length === 0) return;
     this.#detachedSinceRequest.clear();
+    for (const turn of pending) if (turn.position.seq === 0) this.#fromStart.add(turn.id);
     try {
       const { turns: answers } = await this.#request("turn.attach", { positions: positionsOf(pending) });
       for (const turn of pending) {

@@ -2,17 +2,20 @@
 
 import { decode, encode } from "./msgpack.js";
 
+/** The version of the protocol that this client speaks. */
+export const PROTOCOL = "turnwire.v1";
+
 export const codecs = Object.freeze({
   json: Object.freeze({
     name: "json",
-    subprotocol: "turnwire.v1.json",
+    subprotocol: `${PROTOCOL}.json`,
     encode: (frame) => replaceLoneSurrogates(JSON.stringify(frame)),
     decode: (data) => JSON.parse(data),
     bytes: utf8Length,
   }),
   msgpack: Object.freeze({
     name: "msgpack",
-    subprotocol: "turnwire.v1.msgpack",
+    subprotocol: `${PROTOCOL}.msgpack`,
     encode,
     decode: (data) => decode(new Uint8Array(data)),
     bytes: (data) => data.byteLength,

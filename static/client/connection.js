@@ -3,7 +3,8 @@
 import { reasonText } from "./abort_reason.js";
 import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
-import { connectionClosed, TurnwireError } from "./errors.js";
+import { Emitter } from "./emitter.js";
+import { connectionClosed, FrameTooLarge, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
 import { ListAttachment } from "./list_attachment.js";
 import { conversationPages } from "./pages.js";
@@ -21,12 +22,16 @@ const PING_EVERY_MS = 10_000;
  * started elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn
  * of this connection: `durability`, `going_away`, …), `conversations` (a change of the list, after `attachConversations`).
  */
-export class Connection extends EventTarget {
+export class Connection extends Emitter {
   #socket = null;
   #requests = new Requests((frame) => this.#socket.send(frame));
   #turns;
   #conversations = new Map();
+  #url;
+  #token;
   #credential;
+  /** The ids of the turns whose starts are being sent over HTTP. */
+  #uploading = new Set();
   #renewedExpiry = null;
   #attachments = new Attachments(
     (type, fields) => this.request(type, fields),
@@ -37,26 +42,31 @@ export class Connection extends EventTarget {
   #list = new ListAttachment(
     (type) => this.request(type),
     () => (this.state.state === "live" ? this.#socket.traffic.sockets : null),
-    (change) => this.#emit("conversations", change),
+    (change) => this.emit("conversations", change),
   );
   #pingTimer = 0;
   #isLive = false;
 
-  constructor({ url, codec = "json", token, ticket, wire = null, socket, storage }) {
+  constructor({ url, codec = "json", transport = "auto", token, ticket, wire = null, socket, webSocket, storage }) {
     super();
+    this.#url = url;
+    this.#token = token;
     this.#credential = token ?? ticket; // an `auth` frame accepts either
     this.#turns = new FollowedTurns(new RunningTurnIds(url, storage), this.#attachments, {
       cancel: (turn, reason) => this.cancel([turn], reason),
       detach: (turn) => void this.request("turn.detach", { turn: turn.id }).catch(() => {}),
       conversation: (id) => this.#conversations.get(id),
-      emit: (type, detail) => this.#emit(type, detail),
+      emit: (type, detail) => this.emit(type, detail),
     });
     this.#socket = new ReconnectingSocket({
       url,
       codec,
+      transport,
       token,
       ticket,
       socket,
+      webSocket,
+      isIdle: () => this.#turns.running.length === 0 && !this.#requests.isBusy,
       onFrame: (frame, at) => this.#receive(frame, at),
       onExpiring: (expires_at) => void this.#renew(expires_at),
       onWake: this.#pingQuietly,
@@ -71,6 +81,10 @@ export class Connection extends EventTarget {
 
   get codec() {
     return this.#socket.codec;
+  }
+
+  get transport() {
+    return this.#socket.transport;
   }
 
   get traffic() {
@@ -96,6 +110,7 @@ export class Connection extends EventTarget {
   };
 
   start({ signal, ...fields } = {}) {
+    if (signal && typeof signal.addEventListener !== "function") throw new TypeError("`signal` isn't an AbortSignal. Pass the `signal` of an AbortController.");
     const id = fields.turn ?? randomId();
     const existing = this.#turns.get(id);
     if (existing) return existing; // a repeated start returns the same turn (law 6)
@@ -108,7 +123,7 @@ export class Connection extends EventTarget {
     if (signal) cancelOnAbort(turn, signal);
     this.request("turn.start", { ...fields, turn: id }).then(
       (result) => turn.accept(result),
-      (error) => this.#turns.fail(turn, error),
+      (error) => this.#onStartRefused(turn, fields, error),
     );
     return turn;
   }
@@ -198,7 +213,7 @@ export class Connection extends EventTarget {
     const sentAt = performance.now();
     await this.request("ping");
     const roundtrip = performance.now() - sentAt;
-    this.#emit("roundtrip", roundtrip);
+    this.emit("roundtrip", roundtrip);
     return roundtrip;
   }
 
@@ -230,9 +245,31 @@ export class Connection extends EventTarget {
     this.#socket.close();
   }
 
+  #onStartRefused(turn, fields, error) {
+    // A ticket is only for sockets.
+    if (error instanceof FrameTooLarge && (this.#token || !this.#credential)) void this.#startOverHttp(turn, fields);
+    else this.#turns.fail(turn, error);
+  }
+
+  /** Starts a turn that doesn't fit in a frame. Its events arrive on the socket. */
+  async #startOverHttp(turn, fields) {
+    this.#uploading.add(turn.id);
+    try {
+      const { startOverHttp } = await import("./large_start.js");
+      await startOverHttp(this.#url, await this.#token?.(), { ...fields, turn: turn.id });
+      // If it was withdrawn meanwhile, the gateway may have it all the same.
+      if (turn.ended) await this.request("turn.cancel", { turn: turn.id });
+      else this.#attachments.attach([turn]);
+    } catch (error) {
+      this.#turns.fail(turn, error);
+    } finally {
+      this.#uploading.delete(turn.id);
+    }
+  }
+
   /** Withdraws a start that the gateway can't have accepted. Returns whether there was one. */
   #withdrawUnsent(turn) {
-    if (!this.#requests.withdrawStart(turn.id)) return false;
+    if (!this.#requests.withdrawStart(turn.id) && !this.#uploading.has(turn.id)) return false;
     this.#turns.withdraw(turn);
     return true;
   }
@@ -241,17 +278,17 @@ export class Connection extends EventTarget {
     const staysLive = this.#isLive && state.state === "live"; // only `suspect` has changed
     this.#isLive = state.state === "live";
     if (staysLive) {
-      this.#emit("state", state);
+      this.emit("state", state);
       return;
     }
     clearInterval(this.#pingTimer);
     if (state.state === "live") {
-      this.#emit("ready", state.ready);
+      this.emit("ready", state.ready);
       if (this.state.state === "closed") return; // a listener has closed it
       this.#resume();
     } else if (state.state === "waiting") this.#interrupt();
     else if (state.state === "closed") this.#shutDown(closedError(state));
-    this.#emit("state", state);
+    this.emit("state", state);
   }
 
   #resume() {
@@ -259,7 +296,7 @@ export class Connection extends EventTarget {
     this.#requests.resume();
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
     // When this request is sent, it leaves out the turns that were attached with their conversation.
-    this.#attachments.attach(this.running.filter((turn) => !this.#requests.isStarting(turn.id)));
+    this.#attachments.attach(this.running.filter(({ id }) => !this.#requests.isStarting(id) && !this.#uploading.has(id)));
     this.#list.resume();
     this.#pingQuietly();
     this.#pingTimer = setInterval(this.#pingQuietly, PING_EVERY_MS);
@@ -293,7 +330,8 @@ export class Connection extends EventTarget {
       const token = await this.#credential();
       if (token) await this.request("auth", { token });
     } catch (cause) {
-      console.warn("turnwire: failed to renew the credential", cause);
+      // A lost socket needs no renewal: the next one has a credential of its own.
+      if (this.state.state === "live") console.warn("turnwire: failed to renew the credential", cause);
     }
   }
 
@@ -303,12 +341,8 @@ export class Connection extends EventTarget {
     else if (frame.type === "conversations.changed") this.#list.receive(frame);
     else {
       if (frame.conversation !== undefined) this.#conversations.get(frame.conversation)?.receive(frame);
-      this.#emit("event", frame);
+      this.emit("event", frame);
     }
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 

@@ -1,6 +1,7 @@
 /** One conversation: its record, its messages and its turns. */
 
 import { reasonText } from "./abort_reason.js";
+import { Emitter } from "./emitter.js";
 import { TurnwireError } from "./errors.js";
 import { messagePages } from "./pages.js";
 
@@ -11,7 +12,7 @@ import { messagePages } from "./pages.js";
  * ({revision, title, head, system?}), `reattached` ({revision}: turns may have started and ended while the socket was away),
  * `deleted` (null).
  */
-export class Conversation extends EventTarget {
+export class Conversation extends Emitter {
   id;
   revision = null;
   attached = false;
@@ -95,7 +96,7 @@ export class Conversation extends EventTarget {
     if (frame.type === "conversation.updated") {
       this.revision = frame.revision;
       const { revision, title, head, system } = frame;
-      this.#emit("updated", { revision, title, head, system });
+      this.emit("updated", { revision, title, head, system });
     } else if (frame.type === "conversation.deleted") {
       this.#onDeleted();
     }
@@ -103,7 +104,7 @@ export class Conversation extends EventTarget {
 
   /** Dispatches a turn that was started elsewhere. */
   emitTurn(turn) {
-    this.#emit("turn", turn);
+    this.emit("turn", turn);
   }
 
   /** Rejects a pending attach: the connection is closed for good. */
@@ -116,7 +117,7 @@ export class Conversation extends EventTarget {
     const isReattach = this.#attaching === null;
     this.revision = answer.revision;
     this.#settle("resolve", answer);
-    if (isReattach) this.#emit("reattached", { revision: answer.revision });
+    if (isReattach) this.emit("reattached", { revision: answer.revision });
   }
 
   /** Records that the gateway refused the attach. */
@@ -129,7 +130,7 @@ export class Conversation extends EventTarget {
   #onDeleted() {
     if (!this.attached) return;
     this.attached = false;
-    this.#emit("deleted", null);
+    this.emit("deleted", null);
   }
 
   #settle(method, value) {
@@ -139,9 +140,5 @@ export class Conversation extends EventTarget {
 
   #request(type, fields) {
     return this.#connection.request(type, { conversation: this.id, ...fields });
-  }
-
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -22,6 +22,20 @@ export class LawViolation extends TurnwireError {
   }
 }
 
+/** A request doesn't fit in one frame, and wasn't sent. */
+export class FrameTooLarge extends TurnwireError {
+  constructor() {
+    super({ code: "too_large", message: "This message is too large for one frame. Shorten it or send it over HTTP." });
+  }
+}
+
+/** Creates the error for a request that can't be encoded, such as one with a BigInt or a circular object. */
+export function notEncodable(cause) {
+  const why = cause.message.split("\n")[0].replace(/\.$/, "");
+  const message = `This request can't be encoded: ${why}. Send only texts, finite numbers, booleans, null, and arrays and objects of these.`;
+  return Object.assign(new TurnwireError({ code: "invalid_request", message }), { cause });
+}
+
 /** Creates the error for a request whose connection was lost before its answer. The gateway may have handled it. */
 export function connectionLost() {
   const message = "The connection was lost before the answer came. Try again.";

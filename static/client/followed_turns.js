@@ -98,6 +98,9 @@ export class FollowedTurns {
 
   #apply(turn, frame, at) {
     try {
+      if (frame.type === "turn.started" && turn.position.seq > 0 && this.#attachments.beginsAgain(turn)) {
+        turn.receive({ type: "turn.reset", turn: turn.id, seq: 0, epoch: frame.epoch, reason: "the turn was attached from its start" }, at);
+      }
       turn.receive(frame, at);
     } catch (error) {
       if (!(error instanceof LawViolation)) throw error;

@@ -16,6 +16,8 @@ export function applyEvent(turn, event) {
       turn.conversation = event.conversation;
       turn.model = event.model;
       turn.input = event.input;
+      turn.messageId = event.message;
+      turn.parentId = event.parent;
       turn.status = event.status;
       break;
     case "turn.status":

@@ -6,10 +6,12 @@
 
 import { Backoff } from "./backoff.js";
 import { closeReason, isFinal, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
-import { codecOf } from "./codecs.js";
-import { connectionClosed, TurnwireError } from "./errors.js";
-import { GatewayCheck } from "./gateway_check.js";
+import { codecOf, codecs, PROTOCOL } from "./codecs.js";
+import { callListener } from "./emitter.js";
+import { connectionClosed, FrameTooLarge, notEncodable, TurnwireError } from "./errors.js";
+import { GatewayCheck, unknownProtocol } from "./gateway_check.js";
 import { isLoopback, Network } from "./network.js";
+import { isPage, socketCreator } from "./socket_creator.js";
 import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
@@ -17,8 +19,15 @@ import { WorkerSocket } from "./worker_socket.js";
 const TRY_EVERY_MS = 15_000;
 /** How soon a gateway on this machine has to answer after the network was lost. */
 const SUSPECT_MS = 1_000;
+/** How long a socket may take to open before the gateway is asked over HTTP. */
+const OPENING_MS = 4_000;
+/** How long after an error the socket's own `close` is waited for. */
+const ERROR_MS = 100;
 
-/** A WebSocket that opens again until it is closed on purpose, refused for good (44xx), or can't get a credential. */
+/**
+ * A WebSocket that opens again until it is closed on purpose, refused for good (44xx), or can't get a credential. Where the
+ * gateway answers but no WebSocket opens, an HttpSocket takes its place until one opens again.
+ */
 export class ReconnectingSocket {
   /** Receives every frame that is sent or received. Null: no observer. */
   wire = null;
@@ -28,6 +37,13 @@ export class ReconnectingSocket {
   #codec;
   #createSocket;
   #socket = null;
+  /** The codec of the current socket. */
+  #socketCodec;
+  /** Whether the next opening uses HTTP. */
+  #usesHttp;
+  #openingTimer = 0;
+  /** Tries a WebSocket while HTTP is used. */
+  #probe = null;
   #state = { state: "connecting" };
   #attempt = 0;
   #retryTimer = 0;
@@ -43,6 +59,7 @@ export class ReconnectingSocket {
   #network;
   #check;
   #credentialRefused = false;
+  #needsTicket = false;
   #stateWaiters = [];
 
   /**
@@ -52,6 +69,9 @@ export class ReconnectingSocket {
    * @param {() => string | Promise<string>} [options.token] returns a credential for the `auth` frame
    * @param {() => string | Promise<string>} [options.ticket] returns a one-time ticket for one socket; empty: none is needed
    * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] creates a socket
+   * @param {typeof WebSocket} [options.webSocket] the class of sockets; null: there is none
+   * @param {"auto" | "socket" | "http"} options.transport
+   * @param {() => boolean} options.isIdle whether no turn is running, and no request waits
    * @param {(frame: object, at: number) => void} options.onFrame receives every decoded frame, including `ready`, and
    *   its arrival in ms from `performance.now()`
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
@@ -61,7 +81,8 @@ export class ReconnectingSocket {
   constructor(options) {
     this.#options = options;
     this.#codec = codecOf(options.codec);
-    this.#createSocket = options.socket ?? ((url, protocols) => new WebSocket(url, protocols));
+    this.#createSocket = options.socket ?? socketCreator(options.webSocket);
+    this.#usesHttp = options.transport === "http" || !this.#createSocket;
     this.#isLocal = isLoopback(options.url);
     this.#check = new GatewayCheck(options.url);
     this.#network = new Network(() => this.#onNetworkLost(), () => this.#onNetworkBack());
@@ -77,16 +98,20 @@ export class ReconnectingSocket {
     return this.#codec.name;
   }
 
+  get transport() {
+    return this.#usesHttp ? "http" : "socket";
+  }
+
   /**
    * Sends one frame. Returns false, and sends nothing, if the connection is not live.
-   * @throws {TurnwireError} `too_large`: the gateway would close the socket
+   * @throws {TurnwireError} `too_large`: the gateway would close the socket; `invalid_request`: it can't be encoded
    */
   send(frame) {
     if (this.#state.state !== "live" || this.#socket.readyState !== 1) return false;
-    const data = this.#codec.encode(frame);
-    const bytes = this.#codec.bytes(data);
+    const data = encoded(this.#socketCodec, frame);
+    const bytes = this.#socketCodec.bytes(data);
     if (bytes > this.#state.ready.limits.frame_bytes) {
-      throw new TurnwireError({ code: "too_large", message: "This message is too large for one frame. Shorten it or send it over HTTP." });
+      throw new FrameTooLarge();
     }
     this.#socket.send(data);
     this.#record("out", frame.type === "auth" ? { ...frame, token: "…" } : frame, bytes, performance.now());
@@ -133,6 +158,7 @@ export class ReconnectingSocket {
       throw new TurnwireError({ code: "unsupported", message: "Pausing reads needs a browser with Worker support." });
     }
     if (!(this.#socket instanceof WorkerSocket)) {
+      this.#usesHttp = false;
       this.#createSocket = (url, protocols) => new WorkerSocket(url, protocols);
       this.#reopen();
     }
@@ -140,6 +166,7 @@ export class ReconnectingSocket {
       if (this.#state.state === "closed") throw connectionClosed(this.#state.reason);
       await new Promise((resolve) => this.#stateWaiters.push(resolve));
     }
+    if (this.#usesHttp) throw new TurnwireError({ code: "unsupported", message: "Reading can't be paused over HTTP." });
     await this.#socket.pause(ms);
   }
 
@@ -168,6 +195,7 @@ export class ReconnectingSocket {
   }
 
   #onNetworkBack() {
+    this.#probe?.hurry();
     if (this.#state.network === false) this.retryNow();
     this.#onWake();
   }
@@ -184,42 +212,121 @@ export class ReconnectingSocket {
 
   async #open() {
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#openingTimer);
     const attempt = ++this.#attempt;
     this.#backoff.onConnecting();
     this.#watchdog.start();
     this.#setState({ state: "connecting" });
     try {
-      const url = await this.#buildUrl();
-      const token = await this.#options.token?.();
-      if (attempt === this.#attempt) this.#setHandlers(this.#createSocket(url, [this.#codec.subprotocol]), token);
+      if (this.#usesHttp) await this.#openHttp(attempt);
+      else await this.#openSocket(attempt);
     } catch (cause) {
       if (attempt === this.#attempt) this.#onOpenFailed(cause);
     }
   }
 
-  async #buildUrl() {
-    if (!this.#options.ticket) return this.#options.url;
-    const url = new URL(this.#options.url);
-    const ticket = await this.#options.ticket();
-    if (ticket) url.searchParams.set("ticket", ticket);
-    return url.href;
+  async #openSocket(attempt) {
+    const codec = this.#codec;
+    const { url, token } = await this.#credentials();
+    if (attempt !== this.#attempt) return;
+    const socket = this.#createSocket(url, [codec.subprotocol], token);
+    this.#usesHttp = false;
+    socket.onopen = () => this.#onOpen(socket, codec, token);
+    this.#setHandlers(socket, codec);
+    if (this.#mayUseHttp) this.#openingTimer = setTimeout(() => socket.readyState === 0 && void this.#askWhileOpening(attempt), OPENING_MS);
   }
 
-  #setHandlers(socket, token) {
+  async #openHttp(attempt) {
+    const [{ HttpSocket, SocketProbe }, token] = await Promise.all([import("./http_socket.js"), this.#httpToken()]);
+    if (attempt !== this.#attempt) return;
+    if (this.#options.transport !== "http" && this.#createSocket) {
+      this.#probe ??= new SocketProbe(() => this.#openBeside(), () => this.#options.isIdle(), (socket, message) => this.#moveTo(socket, message));
+    }
+    this.#usesHttp = true;
+    this.#setHandlers(new HttpSocket(this.#options.url, token), codecs.json);
+  }
+
+  /** Opens a socket beside the one that is used. */
+  async #openBeside() {
     const codec = this.#codec;
+    const { url, token } = await this.#credentials();
+    const socket = this.#createSocket(url, [codec.subprotocol], token);
+    socket.binaryType = "arraybuffer";
+    socket.onerror = () => {};
+    socket.onopen = () => this.#onOpen(socket, codec, token);
+    socket.codec = codec;
+    return socket;
+  }
+
+  /** Goes back to WebSockets, with one that is ready. */
+  #moveTo(socket, message) {
+    this.#usesHttp = false;
+    this.#dropSocket();
+    this.#setState({ state: "waiting", delay_ms: 0, reason: "A WebSocket opens again" });
+    if (this.#state.state === "closed") {
+      socket.close(NORMAL_CLOSURE);
+      return;
+    }
+    this.#watchdog.start();
+    this.#setHandlers(socket, socket.codec);
+    socket.onmessage(message);
+  }
+
+  /** Returns the address and the credential of a socket. */
+  async #credentials() {
+    const url = new URL(this.#options.url);
+    const ticket = await this.#options.ticket?.();
+    if (ticket) url.searchParams.set("ticket", ticket);
+    this.#needsTicket = Boolean(ticket);
+    return { url: url.href, token: await this.#options.token?.() };
+  }
+
+  /** Returns the credential for HTTP. @throws {TurnwireError} there is only a ticket, which opens a socket and nothing else */
+  async #httpToken() {
+    const { token, ticket } = this.#options;
+    if (token || !(await ticket?.())) return token?.();
+    throw new TurnwireError({ code: "unsupported", message: "A ticket opens only WebSockets. Pass `token` to use HTTP." });
+  }
+
+  #setHandlers(socket, codec) {
     this.#socket = socket;
+    this.#socketCodec = codec;
     this.traffic.sockets++;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => token && this.#authenticate(token);
     socket.onmessage = (message) => this.#onMessage(message.data, codec);
-    socket.onclose = (event) => this.#onLost(event.code, event.reason);
+    socket.onclose = (event) => this.#onLost(event.code, event.reason, event.error);
+    // Node 20 may send no `close` after an error. The package `ws` throws an error that nobody takes.
+    socket.onerror = () => setTimeout(() => socket === this.#socket && socket.readyState !== 1 && socket.onclose({ code: 1006, reason: "" }), ERROR_MS);
+  }
+
+  #onOpen(socket, codec, token) {
+    this.#check.onOpen();
+    if (token) this.#authenticate(socket, codec, token);
   }
 
   /** Sends the first frame, before `ready`. The close code reports a refusal. */
-  #authenticate(token) {
-    const data = this.#codec.encode({ type: "auth", token });
-    this.#socket.send(data);
-    this.#record("out", { type: "auth", token: "…" }, this.#codec.bytes(data), performance.now());
+  #authenticate(socket, codec, token) {
+    const data = codec.encode({ type: "auth", token });
+    socket.send(data);
+    this.#record("out", { type: "auth", token: "…" }, codec.bytes(data), performance.now());
+  }
+
+  /** Whether HTTP may take the place of WebSockets. */
+  get #mayUseHttp() {
+    return this.#options.transport === "auto" && !this.#usesHttp && (this.#options.token || !this.#needsTicket);
+  }
+
+  /** A socket takes long to open. If the gateway answers over HTTP meanwhile, something on the way keeps sockets from opening. */
+  async #askWhileOpening(attempt) {
+    const error = await this.#check.ask();
+    if (attempt !== this.#attempt || this.#socket?.readyState !== 0) return;
+    if (!error && this.#check.answered) this.#useHttp();
+  }
+
+  #useHttp() {
+    this.#usesHttp = true;
+    this.#dropSocket();
+    void this.#open();
   }
 
   #onOpenFailed(cause) {
@@ -248,6 +355,11 @@ export class ReconnectingSocket {
     }
     this.#record("in", frame, codec.bytes(data), at);
     if (this.#state.suspect) this.#setState({ state: "live", ready: this.#state.ready });
+    if (frame.type === "ready" && (frame.protocol ?? PROTOCOL) !== PROTOCOL) {
+      this.#dropSocket();
+      this.#refuse(unknownProtocol(frame.protocol));
+      return;
+    }
     if (frame.type === "ready") this.#onReady(frame, at);
     else if (frame.type === "going_away") this.#backoff.setRequestedDelay(frame.reconnect_after_ms);
     else if (frame.type === "auth.expiring") this.#options.onExpiring(frame.expires_at);
@@ -259,6 +371,8 @@ export class ReconnectingSocket {
     this.#backoff.onReady(at);
     this.#credentialRefused = false;
     this.#check.onReady();
+    clearTimeout(this.#openingTimer);
+    if (this.#usesHttp) this.#probe?.start();
     this.#network.lost &&= this.#isLocal; // a socket has opened, so there is a network
     this.#setState({ state: "live", ready: frame });
   }
@@ -267,11 +381,9 @@ export class ReconnectingSocket {
     const totals = this.traffic[direction];
     totals.frames++;
     totals.bytes += bytes;
-    try {
-      this.wire?.({ direction, frame, bytes, at, codec: this.#codec.name, socket: this.traffic.sockets });
-    } catch (error) {
-      console.error("turnwire: the wire observer failed", error); // an observer's error must not lose a frame
-    }
+    if (!this.wire) return;
+    const codec = (this.#socketCodec ?? this.#codec).name;
+    callListener("wire", this.wire, { direction, frame, bytes, at, codec, socket: this.traffic.sockets });
   }
 
   /** Drops the socket without waiting for the closing handshake, which a dead peer never answers. */
@@ -279,6 +391,8 @@ export class ReconnectingSocket {
     const socket = this.#socket;
     this.#socket = null;
     this.#attempt++;
+    this.#probe?.stop();
+    clearTimeout(this.#openingTimer);
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(code);
@@ -291,9 +405,15 @@ export class ReconnectingSocket {
     this.#onLost(SOCKET_DROPPED, "The connection is opened again");
   }
 
-  #onLost(code, detail) {
+  #onLost(code, detail, error) {
     this.#watchdog.stop();
+    this.#probe?.stop();
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#openingTimer);
+    if (error) {
+      this.#refuse(error);
+      return;
+    }
     const [wasReady, hadSocket] = [this.#state.state === "live", this.#socket !== null];
     this.#socket = null;
     const reason = closeReason(code) ?? (detail || this.#check.reason || "The connection was lost");
@@ -311,7 +431,8 @@ export class ReconnectingSocket {
     this.#retryAt = performance.now() + delay_ms;
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
     this.#setState({ state: "waiting", delay_ms, reason });
-    if (delay_ms !== null && this.#check.onLost(wasReady, hadSocket)) void this.#askWhy();
+    if (delay_ms === null || this.#state.state !== "waiting") return;
+    if (this.#check.onLost(wasReady, hadSocket && !this.#usesHttp)) void this.#askWhy();
   }
 
   /** Asks the gateway why no socket opens. */
@@ -322,11 +443,25 @@ export class ReconnectingSocket {
     if (error) {
       console.error(`turnwire: ${error.message}`);
       this.#dropSocket();
-      this.#closeForGood(0, error.message.replace(/\.$/, ""), error);
+      this.#refuse(error);
+    } else if (this.#check.answered && this.#check.hadSocket && this.#mayUseHttp && state === "waiting") {
+      this.#useHttp();
+    } else if (this.#check.answered && this.#check.hadSocket && this.#options.token && !isPage() && (await this.#isTokenRefused())) {
+      if (this.#state.state === "closed" || this.#state.state === "live") return;
+      this.#dropSocket();
+      this.#closeForGood(UNAUTHENTICATED, closeReason(UNAUTHENTICATED));
     } else if (state === "waiting" && this.#state.network !== false && this.#state.delay_ms !== null) {
       const delay_ms = Math.max(0, this.#retryAt - performance.now());
       this.#setState({ state, delay_ms, reason: this.#check.reason ?? this.#state.reason });
     }
+  }
+
+  /** Returns whether a fresh credential is refused. A socket with a header doesn't tell: it just doesn't open. */
+  async #isTokenRefused() {
+    const { HttpRequests } = await import("./http_requests.js");
+    const token = await Promise.resolve(this.#options.token()).catch(() => null);
+    const error = token && (await new HttpRequests(this.#options.url, token).send({ type: "models.list" }).catch((error) => error));
+    return error?.code === UNAUTHENTICATED;
   }
 
   /** Returns whether to retry with a fresh credential. After one retry, no other follows until a socket is ready. */
@@ -336,8 +471,15 @@ export class ReconnectingSocket {
     return Boolean(canRetry);
   }
 
+  /** Closes the connection with the error of a gateway that refuses every connection, or that isn't one. */
+  #refuse(error) {
+    this.#closeForGood(0, error.message.replace(/\.$/, ""), error);
+  }
+
   #closeForGood(code, reason, error) {
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#openingTimer);
+    this.#probe?.stop();
     this.#watchdog.stop();
     this.#network.stop();
     globalThis.document?.removeEventListener("visibilitychange", this.#onWake);
@@ -348,5 +490,13 @@ export class ReconnectingSocket {
     this.#state = state;
     this.#options.onState(state);
     for (const resolve of this.#stateWaiters.splice(0)) resolve();
+  }
+}
+
+function encoded(codec, frame) {
+  try {
+    return codec.encode(frame);
+  } catch (cause) {
+    throw notEncodable(cause);
   }
 }

@@ -19,7 +19,7 @@ export class Requests {
 
   /**
    * @param {(frame: object) => boolean} sendFrame sends a frame; returns false if there is no socket; may throw
-   *   `too_large`
+   *   `too_large` or `invalid_request`
    */
   constructor(sendFrame) {
     this.#sendFrame = sendFrame;
@@ -35,6 +35,11 @@ export class Requests {
       this.#pending.set(id, entry);
       this.#trySend(entry);
     });
+  }
+
+  /** Whether a request other than a ping waits for its answer. */
+  get isBusy() {
+    return [...this.#pending.values()].some(({ frame }) => frame.type !== "ping");
   }
 
   /** Handles an answer. Ignores a frame that answers no pending request. */

@@ -3,6 +3,7 @@
  * a promise of the message. It enforces law 1 (events are contiguous) and law 2 (one ending).
  */
 
+import { callListener } from "./emitter.js";
 import { LawViolation, TurnwireError } from "./errors.js";
 import { EventQueue } from "./event_queue.js";
 import { applyEvent, textOf } from "./message.js";
@@ -21,6 +22,8 @@ export class Turn {
   conversation = null;
   model = null;
   input = null;
+  messageId = null;
+  parentId = null;
   status = "starting";
   parts = [];
   position = { epoch: 0, seq: 0 };
@@ -34,6 +37,7 @@ export class Turn {
   #settleAccepted;
   #settleDone;
   #events = new EventQueue();
+  #listeners = new Set();
 
   /**
    * @param {string} id of the turn
@@ -82,11 +86,17 @@ export class Turn {
     return this.#events[Symbol.asyncIterator]();
   }
 
+  subscribe(listener) {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
   /** Applies the gateway's answer for this turn to `turn.start`, `turn.attach` or `conversation.attach`. */
   accept(result) {
     this.conversation ??= result.conversation;
     if (this.status === "starting") this.status = result.status === "queued" ? "queued" : "running";
     this.#settleAccepted.resolve(result);
+    this.#notify();
   }
 
   /**
@@ -104,6 +114,7 @@ export class Turn {
     else if (event.type === "turn.started") this.#settleAccepted.resolve(acceptanceFrom(event));
     this.#events.push(event, at);
     if (ENDINGS.has(event.type)) this.#end(event);
+    this.#notify();
   }
 
   /** Ends the turn on this side only, for example because its start was refused or its events are gone. */
@@ -124,6 +135,11 @@ export class Turn {
     applyEvent(this, event);
     this.#events.push(event, performance.now());
     this.#end(event);
+    this.#notify();
+  }
+
+  #notify() {
+    for (const listener of this.#listeners) callListener("turn.subscribe", listener, this);
   }
 
   #checkOrder(event) {

@@ -76,17 +76,28 @@ export class WorkerSocket {
 
 /** Where the page keeps its Trusted Types policy, because a policy's name may be used only once. */
 const POLICY = Symbol.for("turnwire.policy");
+/** The address of the script of this worker. */
+let ownWorker = null;
 const WORKER = /\/(?:client\/socket|markdown\/highlight)_worker\.js$/;
 
 /** Returns the worker script's URL. Under Trusted Types it uses a policy named `turnwire` that allows only worker scripts. */
 function workerScriptUrl() {
-  const url = new URL("./socket_worker.js", import.meta.url).href;
+  ownWorker ??= sameOrigin(new URL("./socket_worker.js", import.meta.url).href);
+  const url = ownWorker;
   if (!globalThis.trustedTypes) return url;
   globalThis[POLICY] ??= trustedTypes.createPolicy("turnwire", { createScriptURL: checkWorkerUrl });
   return globalThis[POLICY].createScriptURL(url);
 }
 
+/** A bundler may put the script itself into its address. Such a worker would state no origin, so it gets an address of the page. */
+function sameOrigin(url) {
+  if (!url.startsWith("data:")) return url;
+  const [kind, code] = url.split(/,(.*)/s);
+  const script = kind.endsWith(";base64") ? atob(code) : decodeURIComponent(code);
+  return URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+}
+
 function checkWorkerUrl(url) {
-  if (!WORKER.test(new URL(url).pathname)) throw new TypeError(`This isn't the script of a worker: ${url}`);
+  if (url !== ownWorker && !WORKER.test(new URL(url).pathname)) throw new TypeError(`This isn't the script of a worker: ${url}`);
   return url;
 }

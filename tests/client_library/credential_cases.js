@@ -1,6 +1,5 @@
 import { equal, live, next, ok, refused, demoStart, sampleText, test, until } from "./harness.js";
-
-const SECRET = "a secret of the tests, long enough to be accepted";
+import { SECRET, signed } from "./tokens.js";
 
 const ready = { ready: {} };
 
@@ -51,7 +50,7 @@ const LIFE_S = 12;
 const JWT = { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET, TURNWIRE_AUTH_WARNING_S: "10", TURNWIRE_AUTH_GRACE_S: "1" };
 
 test("with JWT auth, tokens and tickets are accepted and renewed, and a turn outlives its first credential", async (stage) => {
-  const gateway = await stage.gateway({ settings: JWT });
+  const gateway = await stage.gateway({ settings: { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET } });
   let tokens = 0;
   const token = () => {
     tokens++;
@@ -113,15 +112,14 @@ function withOrigin({ url }) {
   return (address, protocols) => new WebSocket(address, { protocols, headers: { origin: `http://${host}` } });
 }
 
-/** Returns a JWT for a user. It expires after `seconds`, at the next whole second. */
-async function signed(user, seconds) {
-  const part = (value) => base64url(new TextEncoder().encode(JSON.stringify(value)));
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, exp: Math.ceil(Date.now() / 1000) + seconds })}`;
-  const bytes = new TextEncoder().encode(SECRET);
-  const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-  return `${text}.${base64url(new Uint8Array(await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(text))))}`;
-}
-
-function base64url(bytes) {
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
+test("a start that is sent over HTTP, and whose credential is refused, fails with unauthenticated", async (stage) => {
+  const gateway = await stage.gateway({ settings: { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET } });
+  let token = await signed("ann", 600);
+  const connection = stage.connect(gateway, { token: () => token });
+  equal((await connection.start(demoStart("Hello."))).text, "Hello.");
+  token = "wrong";
+  const large = connection.start({ ...demoStart("Hello."), input: "x".repeat(100_000) });
+  const { message, retryable } = await refused(large, "unauthenticated");
+  equal([message, retryable], ["Sign-in is missing or has expired.", false]);
+  equal(connection.state.state, "live");
+});

@@ -67,6 +67,16 @@ class Stage {
     return this.#ask("cut", { name, cuts });
   }
 
+  /** Says what the proxy does to WebSockets: "pass", "close", "hang", or a status. Returns how many it has refused. */
+  async block({ name }, upgrades) {
+    return (await this.#ask("block", { name, upgrades })).refused;
+  }
+
+  /** The address of a server that isn't a gateway, or that is one of a later protocol. */
+  foreign(path) {
+    return { url: `${this.#url.replace(/^http/, "ws")}/${path}/ws` };
+  }
+
   scripted(...openings) {
     return this.#ask("scripted", { openings });
   }

@@ -29,6 +29,18 @@ async function loggedViolations(run) {
   return logged;
 }
 
+test("a turn that was attached from its start while its events were on their way begins again", async (stage) => {
+  const steps = [ready, { expect: "turn.attach" }, started(), part, { send: { type: "result", id: "1", result: { turns: { t: { conversation: "c", status: "running", epoch: 7, from: 0 } } } } }];
+  const gateway = await stage.scripted([...steps, started(), part, delta(3, "All."), completed(4)]);
+  const connection = stage.connect(gateway);
+  const turn = connection.follow("t");
+  const types = [];
+  for await (const { type } of turn) types.push(type);
+  equal(types, ["turn.started", "turn.part", "turn.reset", "turn.started", "turn.part", "turn.delta", "turn.completed"], "the events");
+  equal((await turn).text, "All.", "the text");
+  equal(connection.violations, [], "the violations");
+});
+
 const BROKEN = {
   "a gap": [delta(3, "a"), delta(5, "c"), delta(6, "d")],
   "a repetition": [delta(3, "a"), delta(3, "a")],

@@ -10,15 +10,17 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.page_stage import SharedPage, running_browser
+from tests.page_stage import ReloadedPage, SharedPage, running_browser
 
 # A worker takes a whole file. The longest files start first, so that no worker is left alone with a long file at the end.
 LONGEST = (
-    *("test_page_smooth.py", "test_adversary.py", "test_large_requests.py", "test_redis_faults.py", "test_install.py"),
-    *("test_workbench.py", "test_identity.py", "test_page_chat.py", "test_page_states.py", "test_archive.py"),
-    *("test_instances.py", "test_page_sign_in.py", "test_schemathesis.py", "test_page_markdown.py", "test_floods.py"),
-    *("test_page_looks.py", "test_reach.py", "test_client_library.py", "test_upstreams.py", "test_page.py"),
-    *("test_users.py", "test_redis_cluster.py", "test_process.py", "test_package.py", "test_limits.py"),
+    *("test_page_smooth.py", "test_redis_faults.py", "test_adversary.py", "test_schemathesis.py", "test_archive.py"),
+    *("test_identity.py", "test_large_requests.py", "test_workbench.py", "test_floods.py", "test_instances.py"),
+    *("test_upstreams.py", "test_install.py", "test_page_markdown.py", "test_page_sign_in.py", "test_page_looks.py"),
+    *("test_ai_sdk_page.py", "test_package.py", "test_reach.py", "test_page_composer.py", "test_users.py"),
+    *("test_matrix.py", "test_client_library.py", "test_limits.py", "test_process.py", "test_page_chat.py"),
+    *("test_chat_clients.py", "test_redis_cluster.py", "test_page.py", "test_page_states.py", "test_docs_page.py"),
+    *("test_continuation.py", "test_outdated.py", "test_ai_sdk.py", "test_bench.py"),
 )
 
 
@@ -53,3 +55,11 @@ async def shared_page(
     shared = SharedPage(browser, page_gateway, getattr(request.module, "prepare_page", None))
     yield shared
     await shared.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def reloaded_page(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[ReloadedPage]:
+    """One tab for the tests of one file, in which each test loads the page anew."""
+    reloaded = ReloadedPage(browser, page_gateway)
+    yield reloaded
+    await reloaded.close()

@@ -1,4 +1,4 @@
-"""Build and run the programs of `examples/`: the Go reverse proxy in front of a gateway, and the Go client."""
+"""Build and run the Go programs: the reverse proxy and the backend of `examples/`, and the client's command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import pytest
 from tests.credentials import IDENTITY_SECRET, KeyFile
 from tests.programs import program
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+PROJECT = Path(__file__).parents[2]
+EXAMPLES = PROJECT / "examples"
+MODULE = PROJECT / "clients" / "go"
 BUILD_TIMEOUT_S = 120
 START_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 15
@@ -25,35 +27,47 @@ PASSWORDS = {"ann": "ann's password", "bob": "bob's password"}
 SESSION_SECRET = "a secret of the tests by which the proxy knows its sessions"
 
 
-def build(name: str, folder: Path) -> Path:
-    """Vet and build an example, and return the path of the binary."""
-    go = program("go")
-    binary = folder / name
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": ""}
-    for command in (["vet", "."], ["build", "-o", str(binary), "."]):
-        done = subprocess.run(
-            [go, *command],
-            cwd=EXAMPLES / name,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, f"go {command[0]} failed:\n{done.stderr}"
+def run_go(source: Path, *arguments: str, timeout_s: float = BUILD_TIMEOUT_S, **variables: str) -> str:
+    """Run the `go` command in a folder of a module with further variables, and return its output. A failure is an
+    `AssertionError`."""
+    done = subprocess.run(
+        [program("go"), *arguments],
+        cwd=source,
+        env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, f"go {arguments[0]} failed:\n{done.stdout}"
+    return done.stdout
+
+
+def build(source: Path, folder: Path) -> Path:
+    """Vet and build a program, and return the path of the binary."""
+    binary = folder / source.name
+    run_go(source, "vet", ".")
+    run_go(source, "build", "-o", str(binary), ".")
     return binary
 
 
 @pytest.fixture(scope="session")
 def go_proxy_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The proxy, built once per test process."""
-    return build("go-proxy", tmp_path_factory.mktemp("go-proxy"))
+    return build(EXAMPLES / "go-proxy", tmp_path_factory.mktemp("go-proxy"))
 
 
 @pytest.fixture(scope="session")
 def go_client_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client, built once per test process."""
-    return build("go-client", tmp_path_factory.mktemp("go-client"))
+    """The client's command, built once per test process."""
+    return build(MODULE / "cmd" / "ask", tmp_path_factory.mktemp("ask"))
+
+
+@pytest.fixture(scope="session")
+def go_backend_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The backend, built once per test process."""
+    return build(EXAMPLES / "go-backend", tmp_path_factory.mktemp("go-backend"))
 
 
 def proxy_settings(folder: Path) -> tuple[str, dict[str, str]]:
@@ -87,9 +101,22 @@ class GoProxy:
         return {"Cookie": f"session={await self.sign_in(name)}"}
 
 
+def server_environment(gateway_url: str, key: str, port: int = 0) -> dict[str, str]:
+    """Return the variables of the proxy and the backend."""
+    return {
+        **os.environ,
+        "TURNWIRE_URL": gateway_url,
+        "TURNWIRE_KEY": key,
+        "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET,
+        "SESSION_SECRET": SESSION_SECRET,
+        "USERS": ",".join(f"{name}:{password}" for name, password in PASSWORDS.items()),
+        "LISTEN": f"127.0.0.1:{port}",
+    }
+
+
 @asynccontextmanager
 async def go_proxy(binary: Path, gateway_url: str, key: str, *, port: int = 0) -> AsyncIterator[GoProxy]:
-    """Start the proxy in front of `gateway_url`, by default on a free port.
+    """Start the proxy, or the backend, in front of `gateway_url`, by default on a free port.
 
     On exit, terminate it and wait until it has ended.
 
@@ -99,15 +126,7 @@ async def go_proxy(binary: Path, gateway_url: str, key: str, *, port: int = 0) -
     """
     process = await asyncio.create_subprocess_exec(
         binary,
-        env={
-            **os.environ,
-            "TURNWIRE_URL": gateway_url,
-            "TURNWIRE_KEY": key,
-            "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET,
-            "SESSION_SECRET": SESSION_SECRET,
-            "USERS": ",".join(f"{name}:{password}" for name, password in PASSWORDS.items()),
-            "LISTEN": f"127.0.0.1:{port}",
-        },
+        env=server_environment(gateway_url, key, port),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -132,13 +151,13 @@ async def follow(stream: asyncio.StreamReader | None, log: list[str]) -> None:
 
 
 async def _listening_url(process: asyncio.subprocess.Process) -> str:
-    """Read the proxy's one line, `listening on URL, forwarding to URL`, and return the first URL."""
+    """Read the program's one line, such as `listening on URL, forwarding to URL`, and return the first URL."""
     assert process.stdout is not None
     async with asyncio.timeout(START_TIMEOUT_S):
         line = (await process.stdout.readline()).decode()
     if not line.startswith("listening on "):
-        raise RuntimeError(f"the Go proxy did not start: {line!r}")
-    return line.removeprefix("listening on ").partition(",")[0]
+        raise RuntimeError(f"the Go program did not start: {line!r}")
+    return line.removeprefix("listening on ").partition(",")[0].strip()
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:

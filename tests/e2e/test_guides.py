@@ -26,6 +26,7 @@ from playwright.async_api import Browser, HttpCredentials, expect
 
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.packed_js import copy_sources, install
 from tests.page_stage import WatchedPage, browser_context
 from tests.ports import free_port
 from tests.postgres_process import postgres_process
@@ -114,23 +115,30 @@ async def opens(url: str, origin: str) -> bool:
 
 @pytest.mark.browser
 async def test_the_react_app_works(guided_gateway: GatewayProcess, browser: Browser, tmp_path: Path) -> None:
-    """The hook's answer continues after a reload and can be stopped, in `StrictMode`. `useChat` gets an answer.
+    """In `StrictMode`, the answer continues after a reload and can be stopped, and is there after another reload. `useChat`
+    gets an answer.
 
     The guide's packages are those of the lock. A page gets 403 where the guide's table says so.
     """
     text = guide("react")
-    installed(PACKAGES / "node_modules" / "vite" / "package.json", "the packages of tests/guides")
     assert write_files(text, tmp_path) == [
-        *("index.html", "vite.config.mjs", "src/useTurnwire.js", "src/Chat.jsx", "src/UseChat.jsx", "src/main.jsx"),
+        "index.html",
+        "vite.config.mjs",
+        *(f"src/{one}.jsx" for one in ("Chat", "UseChat", "main")),
     ]
-    made, _, install, copied, served = commands(text)
+    made, packed, installing, served = commands(text)
     assert served == "npx vite"
     locked = json.loads((PACKAGES / "package.json").read_text(encoding="utf-8"))["devDependencies"]
-    assert dict(one.rsplit("@", 1) for one in install.split()[2:]) == {
+    *packages, tarball = installing.split()[2:]
+    assert dict(one.rsplit("@", 1) for one in packages) == {
         name: version.partition(".")[0] for name, version in locked.items()
     }
-    (tmp_path / "node_modules").symlink_to(PACKAGES / "node_modules")
-    await run(f"{made} && {copied.replace('../turnwire/', f'{PROJECT}/')}", tmp_path)
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    copy_sources(clone)
+    await run(f"{made} && {packed.replace('../turnwire/', './clone/')}", tmp_path)
+    (packed_file,) = tmp_path.glob(tarball)
+    install(packed_file, tmp_path, *(PACKAGES / "node_modules" / name for name in locked))
     async with dev_server(tmp_path, guided_gateway) as origin, browser_context(browser) as context:
         assert await opens(origin.replace("http", "ws") + "/ws", origin)
         assert not await opens(guided_gateway.ws_url, origin)
@@ -147,6 +155,8 @@ async def test_the_react_app_works(guided_gateway: GatewayProcess, browser: Brow
         await expect(page.locator("[data-status=running]")).to_contain_text("You asked")
         await page.get_by_role("button", name="Stop").click()
         await expect(page.locator("[data-status=cancelled]")).to_contain_text("You asked")
+        await page.reload()
+        await expect(page.locator("[data-role=assistant][data-status=cancelled]")).to_contain_text("You asked")
         await page.goto(f"{origin}/#usechat")
         await page.reload()
         await page.get_by_label("Message").fill("Hi")

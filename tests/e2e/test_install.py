@@ -243,5 +243,5 @@ def test_missing_programs_are_named_if_apt_cant_install_them(tmp_path: Path, apt
     script = ROOT / "tests" / "prepare.sh"
     done = subprocess.run([program("bash"), script], env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == (1 if ci else 0), done.stderr
-    for name in ("redis-server", "sqlite3", "chromium", "golang-go", "nodejs npm", "curl"):
+    for name in ("redis-server", "sqlite3", "chromium", "golang-go", "gcc libc6-dev", "nodejs npm", "curl"):
         assert f"apt install {name}" in done.stderr

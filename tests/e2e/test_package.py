@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import filecmp
+import json
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -17,8 +17,8 @@ import pytest
 
 from gateway import __version__
 from gateway.http.assets import SERVED_SUFFIXES
+from tests import python_client_docs
 from tests.client import client
-from tests.compiled import COMPILED, python_files
 from tests.demo import expected
 from tests.gateway_process import clean_environment, until_ready
 from tests.programs import installed
@@ -57,21 +57,56 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_packages_and_the_pages_files(built: Path) -> None:
-    """The wheel has all files of the three packages and the page, but not the tools that made static/vendor."""
+    """The wheel has all files of the four packages and the page, but not the tools that made static/vendor."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert {name.split("/")[0] for name in names} == {"gateway", "providers", "store"}
+    assert {name.split("/")[0] for name in names} == {"gateway", "providers", "store", "turnwire"}
     page = {name for name in names if name.startswith("gateway/static/")}
     assert "gateway/static/vendor/marked.js" in page
     assert {name for name in page if not name.endswith(SERVED_SUFFIXES)} == {"gateway/static/package.json"}
-    listed = subprocess.run(
-        ["git", "ls-files", "gateway", "providers", "store"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert {name for name in listed.stdout.split() if name not in names} == set()
+    command = ["git", "ls-files", "gateway", "providers", "store", "clients/python/turnwire"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert {name.removeprefix("clients/python/") for name in listed.stdout.split()} - set(names) == set()
+    assert "turnwire/client/py.typed" in names
     assert any(name.startswith("store/archive/migrations/versions/") for name in names)
     site = {str(path.relative_to(ROOT)) for path in (ROOT / "site").rglob("*") if path.is_file()}
     assert {f"gateway/{name}" for name in site} == {name for name in names if name.startswith("gateway/site/")}
+
+
+async def test_the_client_in_a_users_project(built: Path, tmp_path: Path) -> None:
+    """An environment with the wheel and only the needs of the extra `client` runs each block of the client's README without
+    a warning. There, the client imports nothing else of third parties, and a strict type checker accepts a program."""
+    _run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=tmp_path)
+    python = tmp_path / "env" / "bin" / "python"
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "client"
+    ]
+    names = [re.split(r"\W", need)[0] for need in needs]
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pinned = re.findall(rf"^(?:{'|'.join(names)})==.*\n(?:    .*\n)+", lock, re.MULTILINE)
+    assert len(pinned) == len(names)
+    (tmp_path / "client.lock").write_text("".join(pinned), encoding="utf-8")
+    uv = installed(ROOT / ".venv-upkeep" / "bin" / "uv", "uv")
+    install = (uv, "pip", "install", "-q", "--python", python, "--no-deps")
+    _run(*install, "--require-hashes", "-r", "client.lock", cwd=tmp_path)
+    _run(*install, "--no-index", *built.glob("*.whl"), cwd=tmp_path)
+    assert json.loads(_run(python, "-c", python_client_docs.IMPORTED, cwd=tmp_path)) == sorted([*names, "turnwire"])
+    printed = await python_client_docs.printed(python, tmp_path)
+    for title, words in python_client_docs.EXPECTED.items():
+        assert re.search(words, printed[title], re.DOTALL), f"{title}: {printed[title]}"
+    (tmp_path / "program.py").write_text(python_client_docs.PROGRAM, encoding="utf-8")
+    check = ("-m", "mypy", "--strict", "--python-executable", python, "--cache-dir", tmp_path / "cache", "program.py")
+    assert _run(sys.executable, *check, cwd=tmp_path).startswith("Success")
+
+
+def test_the_clients_readme_names_its_needs() -> None:
+    """The line that installs the needs of the client has those of the extra, and each block of Python is expected."""
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"][
+        "client"
+    ]
+    assert "pip install " + " ".join(f'"{need}"' for need in needs) + "\n" in python_client_docs.README
+    assert set(python_client_docs.blocks()) == set(python_client_docs.EXPECTED)
 
 
 async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:
@@ -106,27 +141,17 @@ async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path)
             assert c.turns["t"].text() == expected("Hello", demo)
 
 
-def _copy_bytecode(folder: Path) -> None:
-    """Copy the checkout's bytecode for the files of the sdist, as to compile them all would take as long as to collect the
-    tests. Bytecode of modules is valid for a file with the time and size of its source; that of tests, with its content."""
-    for name in COMPILED:
-        for source in python_files(ROOT / name):
-            copy = folder / source.relative_to(ROOT)
-            if not copy.exists() or not filecmp.cmp(source, copy, shallow=False):
-                continue
-            shutil.copystat(source, copy)
-            for bytecode in (source.parent / "__pycache__").glob(f"{source.stem}.*.pyc"):
-                (copy.parent / "__pycache__").mkdir(exist_ok=True)
-                shutil.copy2(bytecode, copy.parent / "__pycache__")
-
-
-def test_the_tests_of_the_sdist_can_be_collected(built: Path, tmp_path: Path) -> None:
-    """The sdist has the documents and programs that the tests need at import."""
+def test_the_sdist_has_every_file_of_the_repository(built: Path, tmp_path: Path) -> None:
+    """The sdist has all files of the repository, so that its tests can be run. The tests of the documents and the coding
+    rules can be collected without Git, which lists the files for some of them."""
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     folder = tmp_path / f"turnwire-{__version__}"
-    _copy_bytecode(folder)
-    collected = _run(sys.executable, "-m", "pytest", "--collect-only", "-q", cwd=folder)
-    assert "tests/e2e/test_laws.py::test_law_1" in collected
+    files = ("git", "-c", "safe.directory=*", "ls-files", "-z")
+    listed = subprocess.run(files, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert [name for name in listed.stdout.split("\0") if name and not (folder / name).is_file()] == []
+    documents = sorted(folder.glob("tests/test_*.py"))
+    collected = _run(sys.executable, "-m", "pytest", "--collect-only", "-q", *documents, cwd=folder)
+    assert "these rules are checked in a git checkout" in collected
     assert not re.search(r"\berrors?\b", collected.splitlines()[-1])

@@ -22,6 +22,19 @@ async def watched(shared_page: SharedPage) -> AsyncIterator[WatchedPage]:
         yield watched
 
 
+async def test_the_page_is_restored_after_a_test(shared_page: SharedPage) -> None:
+    """What an answer, two answers side by side, and the settings leave behind on the page doesn't make the next test of a file
+    open a new one, which takes longer than most tests."""
+    async with shared_page.clean() as watched:
+        await watched.choose(rate=30, tokens=20)
+        for prompt in ("one", "beside it"):
+            turn = await watched.ask(prompt)
+        await ended(turn, "completed")
+        page = watched.page
+    async with shared_page.clean() as watched:
+        assert watched.page is page
+
+
 async def test_one_of_two_running_answers_is_stopped_and_the_other_completes(watched: WatchedPage) -> None:
     """Two answers stream side by side. Stop ends one of them at once and keeps its text; the other isn't affected."""
     await watched.choose(rate=30, tokens=100)

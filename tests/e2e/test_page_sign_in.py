@@ -13,14 +13,14 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.credentials import SECRET, KeyFile, token
-from tests.e2e.go_programs import PASSWORDS, go_proxy, go_proxy_binary, proxy_settings
+from tests.e2e.go_programs import PASSWORDS, go_backend_binary, go_proxy, go_proxy_binary, proxy_settings
 from tests.gateway_process import gateway_process
 from tests.page_stage import WatchedPage, browser_context, ended
 from tests.prefix_proxy import prefix_proxy
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
-__all__ = ["go_proxy_binary"]
+__all__ = ["go_backend_binary", "go_proxy_binary"]
 
 REFUSED = "status of 401"
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
@@ -242,3 +242,30 @@ async def test_a_proxy_that_signs_in_its_users_needs_no_second_sign_in(
         await ended(turn, "completed")
         await expect(watched.page.get_by_test_id("sign-in")).to_be_hidden()
     assert watched.errors == []
+
+
+async def test_the_page_of_the_go_backend_streams_and_stops(
+    browser: Browser, tmp_path: Path, go_backend_binary: Path
+) -> None:
+    """Its user signs in, reads an answer while it arrives, stops it, and finds it after a reload."""
+    key, settings = proxy_settings(tmp_path)
+    async with (
+        gateway_process(tmp_path, settings) as gateway,
+        go_proxy(go_backend_binary, gateway.url, key) as backend,
+        browser_context(browser) as context,
+    ):
+        watched = WatchedPage(await context.new_page())
+        page = watched.page
+        await page.goto(backend.url)
+        await page.get_by_label("Name").fill("ann")
+        await page.get_by_label("Password").fill(PASSWORDS["ann"])
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_label("Message").fill("Tell me a very long story")
+        await page.keyboard.press("Enter")
+        answer = page.locator("[data-role=assistant]")
+        await expect(answer).to_contain_text("You asked")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("[data-status=cancelled]")).to_contain_text("You asked")
+        await page.reload()
+        await expect(answer).to_contain_text("You asked")
+    assert [error for error in watched.errors if REFUSED not in error] == []

@@ -13,8 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, expect
 
 from tests.client_stage import client_stage
-from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, wait_for_words, watched_page
+from tests.page_stage import FORGET_ALL, ReloadedPage, WatchedPage, browser_context, ended, wait_for_words
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
@@ -27,11 +26,14 @@ WAIT_FOR_MORE_TEXT = """async (characters) => {
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
-    """The page, open and live. The test fails if the page logged an error."""
-    async with watched_page(browser, page_gateway) as watched:
+async def watched(reloaded_page: ReloadedPage) -> AsyncIterator[WatchedPage]:
+    """The page, just loaded and live. The test fails if the page logged an error."""
+    async with reloaded_page.loaded() as watched:
+        await watched.until_live()
         await watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         yield watched
+        await watched.page.evaluate(FORGET_ALL)
+        assert watched.errors == []
 
 
 async def tab(watched: WatchedPage, name: str) -> Locator:

@@ -14,7 +14,7 @@ from gateway.retention import Retention
 from store.errors import Damaged, NotFound
 from store.records import DAY_MS, ConversationRecord
 from tests.in_process import ControlledStore, open_client, open_services
-from tests.store_conformance import conversation
+from tests.stored import conversation
 
 
 async def test_expired_conversations_are_deleted(store: ControlledStore, monkeypatch: pytest.MonkeyPatch) -> None:

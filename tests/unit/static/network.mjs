@@ -66,7 +66,7 @@ class FakeSocket {
 }
 
 const { connect } = await import(process.argv[2]);
-const open = (url) => connect({ url, storage: null, socket: () => new FakeSocket() });
+const open = (url, transport = "auto") => connect({ url, transport, storage: null, socket: () => new FakeSocket() });
 const asked = [];
 let gateway = null;
 globalThis.fetch = async (address, options) => {
@@ -176,12 +176,12 @@ const cases = {
   async "anything else is retried, with a reason, and asked at most every 30 s"() {
     for (const [answer, reason] of [
       [null, "The gateway doesn't answer"],
-      [{ status: 404, body: null }, "This address is not a Turnwire gateway (HTTP 404)"],
+      [{ status: 502, body: null }, "This address is not a Turnwire gateway (HTTP 502)"],
       [{ status: 200, body: { name: "turnwire" } }, "The gateway answers, but its WebSocket doesn't open: a proxy may block it"],
       [{ status: 403, body: { error: { code: "forbidden", message: "No. Do this." } } }, "No. Do this"],
     ]) {
       gateway = answer;
-      const connection = open("wss://chat.example/ws");
+      const connection = open("wss://chat.example/ws", "socket");
       const failFor = async (ms) => {
         const end = now + ms;
         while (now < end) {
@@ -200,6 +200,26 @@ const cases = {
       assert.equal(connection.state.state, "live");
       connection.close();
     }
+  },
+  async "an address that isn't a gateway's closes for good: in a program at once, in a page when it has answered twice"() {
+    const message = "This address is not a Turnwire gateway (HTTP 404). Check the URL.";
+    gateway = { status: 404, body: null };
+    for (const [document, asks] of [[undefined, 1], [new EventTarget(), 2]]) {
+      if (document) globalThis.document = document;
+      const errors = [];
+      console.error = (text) => errors.push(text);
+      const connection = open("wss://chat.example/ws");
+      const turn = connection.start({ input: "x" });
+      const began = now;
+      while (connection.state.state !== "closed" && now - began < 120_000) {
+        if (connection.state.state === "connecting") sockets.at(-1).fail();
+        await pass(100);
+      }
+      assert.ok(now - began < (asks === 1 ? 5_000 : 60_000), `${now - began} ms`);
+      await assert.rejects(turn.done, { code: "not_a_gateway", message });
+      assert.deepEqual([errors, asked.splice(0).length], [[`turnwire: ${message}`], asks]);
+    }
+    delete globalThis.document;
   },
 };
 

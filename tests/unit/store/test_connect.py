@@ -12,7 +12,7 @@ from store.api import Store
 from store.connect import connect, has_password
 from store.errors import StoreError
 from store.redis.store import RedisStore
-from tests.store_conformance import conversation
+from tests.stored import conversation
 
 
 def store_of(url: str) -> Store:

@@ -26,18 +26,8 @@ from store.redis import client as client_module
 from store.redis.scripts import Script, load_scripts
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, shared_redis, speaks_tls
-from tests.store_conformance import (
-    OpenStore,
-    StoreConformance,
-    conversation,
-    ending,
-    listening,
-    new_turn,
-    piece,
-    running,
-    say,
-    stateless_turn,
-)
+from tests.store_conformance import StoreConformance
+from tests.stored import OpenStore, conversation, ending, listening, new_turn, piece, running, say, stateless_turn
 
 __all__ = ["redis_server", "shared_redis"]
 

@@ -28,9 +28,9 @@ from tests.in_time import checks_time_limit, within
 from tests.redis_cluster import SLOTS, RedisCluster, redis_cluster, wait_until
 from tests.redis_process import RedisProcess, redis_process, redis_store, speaks_tls
 from tests.replication import is_replicated
-from tests.store_conformance import (
+from tests.store_conformance import StoreConformance
+from tests.stored import (
     OpenStore,
-    StoreConformance,
     conversation,
     ending,
     eventually,

@@ -18,13 +18,7 @@ from tests.in_time import checks_time_limit, within
 from tests.redis_cluster import SentinelSetup, sentinel_setup, wait_until
 from tests.redis_process import redis_store
 from tests.replication import is_replicated
-from tests.store_conformance import (
-    eventually,
-    listening,
-    piece,
-    running,
-    stateless_turn,
-)
+from tests.stored import eventually, listening, piece, running, stateless_turn
 from tests.unit.store.test_redis import refusal
 
 

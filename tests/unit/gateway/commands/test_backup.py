@@ -13,7 +13,7 @@ import pytest
 from gateway.__main__ import main
 from store.sqlite.store import SqliteStore
 from tests.gateway_process import clean_environment
-from tests.store_conformance import conversation, new_turn, run
+from tests.stored import conversation, new_turn, run
 
 ROOT = Path(__file__).parents[4]
 

@@ -38,7 +38,7 @@ from providers.base import (
     Usage,
 )
 from store.records import ConversationRecord, Counters, MessageRecord
-from tests.store_conformance import conversation
+from tests.stored import conversation
 
 LONG = st.one_of(
     st.text(max_size=30),

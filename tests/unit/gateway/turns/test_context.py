@@ -27,7 +27,7 @@ from providers.base import (
 )
 from store.records import Change, MessageRecord
 from tests.in_process import ControlledStore
-from tests.store_conformance import conversation, ending, message, new_turn
+from tests.stored import conversation, ending, message, new_turn
 
 
 def body(*parts: Part) -> bytes:

@@ -27,7 +27,7 @@ from store.records import Accepted
 from store.sqlite.store import SqliteStore
 from tests.client import RequestFailed
 from tests.in_process import ControlledStore, SessionClient, eventually
-from tests.store_conformance import conversation, new_turn
+from tests.stored import conversation, new_turn
 from tests.turn_events import EPOCH, started
 
 OUTCOMES = {

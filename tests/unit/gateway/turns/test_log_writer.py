@@ -20,7 +20,7 @@ from store.errors import PartFailed, StoreError
 from store.records import Append, Appended
 from tests.in_process import ControlledStore, eventually
 from tests.in_time import checks_time_limit, within
-from tests.store_conformance import stateless_turn
+from tests.stored import stateless_turn
 from tests.turn_events import EPOCH, delta, part, started
 
 FLUSH_S = 0.02

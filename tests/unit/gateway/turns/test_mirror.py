@@ -10,7 +10,7 @@ from gateway.turns.log_entries import encode_events
 from gateway.turns.mirror import apply_entry, read_log
 from store.records import Append, LogEntry
 from tests.in_process import open_store
-from tests.store_conformance import running, stateless_turn
+from tests.stored import running, stateless_turn
 from tests.turn_events import EPOCH, completed, delta, part, started
 
 EVENTS: list[TurnEvent] = [started(), part(2), delta(3, "a"), delta(4, "b"), completed(5)]

@@ -17,7 +17,7 @@ from store.sqlite.store import SqliteStore
 from tests.client import TurnView
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, SessionClient, eventually, open_client, open_pair
-from tests.store_conformance import ending
+from tests.stored import ending
 from tests.turn_events import cancelled, delta
 
 Pair = tuple[Instance, Instance]

@@ -21,7 +21,7 @@ from store.sqlite.store import SqliteStore
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, open_client, open_instance, open_pair, open_shared_store, open_store
 from tests.scripted import ScriptedProviders
-from tests.store_conformance import new_turn
+from tests.stored import new_turn
 from tests.turn_events import completed, delta, part, started
 
 Pair = tuple[Instance, Instance]

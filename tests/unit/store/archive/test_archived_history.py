@@ -22,7 +22,7 @@ from store.sqlite.store import SqliteStore
 from tests.archived_stores import archived_store, forget_history, new_archive_file
 from tests.examples import examples
 from tests.redis_process import RedisProcess, shared_redis
-from tests.store_conformance import NOW, conversation, in_many_examples, new_turn, run
+from tests.stored import NOW, conversation, in_many_examples, new_turn, run
 
 __all__ = ["shared_redis"]
 

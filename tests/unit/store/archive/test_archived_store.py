@@ -18,7 +18,8 @@ from store.archive.sql_archive import SqlArchive
 from tests.archived_stores import LastingArchive, always_cold, archived_store, lasting_archive
 from tests.postgres_process import PostgresProcess, shared_postgres
 from tests.redis_process import RedisProcess, shared_redis
-from tests.store_conformance import HistoryConformance, OpenStore, StoreConformance
+from tests.store_conformance import HistoryConformance, StoreConformance
+from tests.stored import OpenStore
 
 __all__ = ["shared_postgres", "shared_redis"]
 

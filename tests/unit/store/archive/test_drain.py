@@ -22,7 +22,7 @@ from store.records import DAY_MS, Change, Counters, FeedbackFilter, TurnLimits
 from store.redis.keys import user_prefix
 from tests.archived_stores import archived_store, forget_history, new_archive_file
 from tests.redis_process import RedisProcess, redis_store, shared_redis
-from tests.store_conformance import NOW, conversation, ending, message, new_turn, run, running, stateless_turn
+from tests.stored import NOW, conversation, ending, message, new_turn, run, running, stateless_turn
 
 __all__ = ["shared_redis"]
 

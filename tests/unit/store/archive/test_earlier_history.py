@@ -24,7 +24,7 @@ from store.redis.keys import user_prefix
 from store.redis.store import RedisStore
 from tests.archived_stores import archived_store, forget_history, new_archive_file
 from tests.redis_process import RedisProcess, redis_store, shared_redis
-from tests.store_conformance import NOW, body, conversation, new_turn, run
+from tests.stored import NOW, body, conversation, new_turn, run
 
 __all__ = ["shared_redis"]
 

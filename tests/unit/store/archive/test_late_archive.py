@@ -19,7 +19,7 @@ from tests.archived_stores import archived_store
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.postgres_process import PostgresProcess, shared_postgres
 from tests.redis_process import RedisProcess, shared_redis
-from tests.store_conformance import conversation, new_turn, run
+from tests.stored import conversation, new_turn, run
 
 __all__ = ["shared_postgres", "shared_redis"]
 

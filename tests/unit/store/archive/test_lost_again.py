@@ -20,7 +20,7 @@ from store.errors import NotFound, StoreError
 from store.records import Change
 from tests.archived_stores import archived_store, forget_history
 from tests.redis_process import RedisProcess, shared_redis
-from tests.store_conformance import LONG_MS, NOW, conversation, ending, new_turn, run, running
+from tests.stored import LONG_MS, NOW, conversation, ending, new_turn, run, running
 
 __all__ = ["shared_redis"]
 

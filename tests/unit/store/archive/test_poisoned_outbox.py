@@ -20,7 +20,7 @@ from store.records import FeedbackFilter
 from store.redis.keys import outbox_bucket_of
 from tests.archived_stores import archived_store, new_archive_file
 from tests.redis_process import RedisProcess, shared_redis
-from tests.store_conformance import conversation, new_turn, run
+from tests.stored import conversation, new_turn, run
 
 __all__ = ["shared_redis"]
 

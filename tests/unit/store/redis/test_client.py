@@ -15,7 +15,7 @@ from store.redis.client import CONNECTIONS_MAX, RedisClient, error_text
 from store.redis.commands import SLICE_BYTES
 from tests.in_time import checks_time_limit, within
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
-from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
+from tests.stored import conversation, ending, eventually, new_turn, piece, running, stateless_turn
 
 __all__ = ["redis_server"]
 

@@ -11,18 +11,7 @@ from store.errors import StoreError
 from store.redis import erasure
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, redis_server, redis_store, shared_redis
-from tests.store_conformance import (
-    LONG_MS,
-    NOW,
-    conversation,
-    ending,
-    message,
-    new_turn,
-    piece,
-    run,
-    say,
-    stateless_turn,
-)
+from tests.stored import LONG_MS, NOW, conversation, ending, message, new_turn, piece, run, say, stateless_turn
 
 __all__ = ["redis_server", "shared_redis"]
 

@@ -12,7 +12,7 @@ from store.errors import Limited
 from store.records import DAY_MS, Change, Counters, FeedbackFilter, TurnLimits
 from store.redis.keys import FEEDBACK_KEY, user_prefix
 from tests.redis_process import RedisProcess, redis_server, redis_store
-from tests.store_conformance import NOW, conversation, ending, eventually, missing, new_turn, run, running, say
+from tests.stored import NOW, conversation, ending, eventually, missing, new_turn, run, running, say
 
 __all__ = ["redis_server"]
 

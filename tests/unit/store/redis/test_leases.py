@@ -7,14 +7,7 @@ import pytest
 from store.errors import StoreError
 from store.redis.keys import BUCKETS, bucket_key, bucket_of, encode_turn_ref
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
-from tests.store_conformance import (
-    LONG_MS,
-    SHORT_MS,
-    ending,
-    eventually,
-    running,
-    stateless_turn,
-)
+from tests.stored import LONG_MS, SHORT_MS, ending, eventually, running, stateless_turn
 
 __all__ = ["redis_server"]
 

@@ -16,7 +16,7 @@ from store.redis import feed as pubsub_module
 from store.redis.node import connect
 from tests.in_time import checks_time_limit, within
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
-from tests.store_conformance import SHORT_MS, eventually, listening, running
+from tests.stored import SHORT_MS, eventually, listening, running
 
 __all__ = ["redis_server"]
 

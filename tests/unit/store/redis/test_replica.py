@@ -12,7 +12,7 @@ from store.errors import NotFound, StoreError
 from store.records import Change, TurnLimits, TurnRecord
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, redis_server, redis_store
-from tests.store_conformance import NOW, conversation, ending, new_turn, piece, running
+from tests.stored import NOW, conversation, ending, new_turn, piece, running
 
 __all__ = ["redis_server"]
 

@@ -10,7 +10,7 @@ from store.redis import client as client_module
 from store.redis.commands import Argument
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
-from tests.store_conformance import conversation, ending, entry, new_turn, piece, run, running, stateless_turn
+from tests.stored import conversation, ending, entry, new_turn, piece, run, running, stateless_turn
 
 __all__ = ["redis_server"]
 

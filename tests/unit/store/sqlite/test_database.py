@@ -23,7 +23,7 @@ from store.records import Change
 from store.sqlite.database import SCHEMA_VERSION, Database
 from store.sqlite.journal import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import conversation, say
+from tests.stored import conversation, say
 from tests.unit.store.sqlite.index import indexed
 
 NOBODY = 65534

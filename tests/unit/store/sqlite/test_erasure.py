@@ -11,18 +11,7 @@ import pytest
 
 from store.errors import StoreError
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import (
-    LONG_MS,
-    NOW,
-    conversation,
-    ending,
-    message,
-    new_turn,
-    piece,
-    run,
-    say,
-    stateless_turn,
-)
+from tests.stored import LONG_MS, NOW, conversation, ending, message, new_turn, piece, run, say, stateless_turn
 from tests.unit.store.sqlite.test_store import embedded
 
 CANARIES = (

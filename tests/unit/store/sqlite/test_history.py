@@ -9,7 +9,7 @@ from pathlib import Path
 from store.records import Change, FeedbackFilter
 from store.sqlite.database import Database
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import NOW, body, conversation, new_turn, run
+from tests.stored import NOW, body, conversation, new_turn, run
 
 VERSION_4 = Path(__file__).with_name("version_4.sql")
 

@@ -8,7 +8,7 @@ from typing import Any
 from store.records import Lease
 from store.sqlite.leases import EXPIRED_MAX
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import NOW, run, stateless_turn
+from tests.stored import NOW, run, stateless_turn
 
 HOUR_MS = 3_600_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from store.records import TurnLimits
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import conversation, new_turn, running, stateless_turn
+from tests.stored import conversation, new_turn, running, stateless_turn
 
 
 async def test_idle_users_leave_no_row(tmp_path: Path) -> None:

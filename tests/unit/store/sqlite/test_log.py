@@ -15,7 +15,7 @@ from store.errors import StoreError
 from store.records import Append, Appended, LogEntry
 from store.sqlite.log import READ_BYTES_MAX, SWEEP_INTERVAL_S, SWEEP_ROWS_MAX
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import run, stateless_turn
+from tests.stored import run, stateless_turn
 
 TTL_S = 600
 VERSION_4 = Path(__file__).with_name("version_4.sql")

@@ -11,7 +11,7 @@ import pytest
 
 from store.sqlite.store import SqliteStore
 from tests.in_process import eventually
-from tests.store_conformance import conversation, say
+from tests.stored import conversation, say
 from tests.unit.store.sqlite.index import indexed
 
 

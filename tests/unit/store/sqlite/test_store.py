@@ -16,25 +16,16 @@ from store.errors import LogGap, StoreError
 from store.records import Append, Found
 from store.sqlite.store import SqliteStore
 from store.sqlite.turns import TURN_ID_TTL_MS
+from tests.conformance.search import Searches
 from tests.gateway_process import clean_environment
-from tests.store_conformance import (
-    NOW,
-    OpenStore,
-    SearchConformance,
-    StoreConformance,
-    conversation,
-    ending,
-    new_turn,
-    piece,
-    run,
-    running,
-)
+from tests.store_conformance import StoreConformance
+from tests.stored import NOW, OpenStore, conversation, ending, new_turn, piece, run, running
 
 WRITER = """
 import asyncio, sys
 from store.records import Append
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import NOW, conversation, new_turn, run
+from tests.stored import NOW, conversation, new_turn, run
 
 async def main():
     store = SqliteStore(sys.argv[1])
@@ -121,7 +112,7 @@ class _IndexedStore(SqliteStore):
         return await super().search(user, query, limit, before)
 
 
-class TestIndexedSearch(SearchConformance):
+class TestIndexedSearch(Searches):
     """The search with all messages in the index; in the other classes, it reads them one by one."""
 
     @pytest.fixture
@@ -139,6 +130,8 @@ class TestIndexedSearch(SearchConformance):
 
 class TestEmbeddedMemory(StoreConformance):
     """Without a file."""
+
+    many = 1000
 
     @pytest.fixture
     async def open_store(self) -> AsyncIterator[OpenStore]:

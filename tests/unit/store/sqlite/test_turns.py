@@ -21,7 +21,7 @@ from store.sqlite.turns import (
     running_in_conversation,
     running_of_user,
 )
-from tests.store_conformance import NOW, conversation, new_turn, run, stateless_turn
+from tests.stored import NOW, conversation, new_turn, run, stateless_turn
 
 
 @pytest.fixture

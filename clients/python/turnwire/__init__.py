@@ -1,0 +1,1 @@
+"""Turnwire for programs that use a gateway: `turnwire.client`."""

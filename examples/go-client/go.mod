@@ -1,5 +1,0 @@
-module turnwire/examples/go-client
-
-go 1.23
-
-require github.com/coder/websocket v1.8.14
