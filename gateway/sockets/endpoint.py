@@ -17,6 +17,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from gateway.identity.credential_lease import CredentialLease
+from gateway.light_event import LightEvent
 from gateway.protocol.errors import CODES, CloseCode
 from gateway.protocol.events import AuthExpiring, Heartbeat, Limits, Ready
 from gateway.protocol.ids import new_id, now_ms, rfc3339
@@ -83,9 +84,9 @@ class Connection:
         self._frame_writer = FrameWriter(socket, send)
         self._closing: tuple[CloseCode, str] | None = None
         self._write_task: asyncio.Task[None] | None = None
-        self.finished = asyncio.Event()
+        self.finished = LightEvent()
         self._requests: set[asyncio.Task[None]] = set()
-        self._has_capacity = asyncio.Event()
+        self._has_capacity = LightEvent()
         queue = MultiplexedOutbox if "as" in accepted.principal.scopes else Outbox
         self.outbox = queue(
             accepted.codec, settings.outbox_bytes, self._frame_writer.wake, self._on_overflow, self._has_capacity.set

@@ -19,8 +19,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.protocol import OPEN
 
+from gateway.light_event import LightEvent
 from gateway.protocol.errors import CloseCode
 from gateway.settings import Settings
+from gateway.transport.message_queue import MessageQueue
 from gateway.transport.uvicorn_http import (
     WRITE_BUFFER_HIGH_BYTES,
     BoundedHttp,
@@ -49,13 +51,16 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     _message_timer: asyncio.TimerHandle | None = None
     _abort_timer: asyncio.TimerHandle | None = None
     _unparsed = b""
-    _heard: asyncio.Event | None = None
+    _heard: LightEvent | None = None
     """Set at each arrival of data, once `answers` has been called."""
     heard_s = 0.0
     """The time of the last data from the client, in seconds on the event loop's clock."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.queue = cast("Any", MessageQueue())
+        self.writable = cast("Any", LightEvent())
+        self.writable.set()
         self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
@@ -117,7 +122,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return True
         if not self.is_open:
             return False
-        heard = self._heard = self._heard or asyncio.Event()
+        heard = self._heard = self._heard or LightEvent()
         heard.clear()
         pinged_s = self.loop.time()
         self.conn.send_ping(random.randbytes(4))
