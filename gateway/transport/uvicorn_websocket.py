@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio.transports import BaseTransport
+from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
@@ -50,6 +52,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     _opening_timer: asyncio.TimerHandle | None = None
     _message_timer: asyncio.TimerHandle | None = None
     _abort_timer: asyncio.TimerHandle | None = None
+    _work_after_opening: Coroutine[Any, Any, None] | None = None
     _unparsed = b""
     _heard: LightEvent | None = None
     """Set at each arrival of data, once `answers` has been called."""
@@ -61,6 +64,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.queue = cast("Any", MessageQueue())
         self.writable = cast("Any", LightEvent())
         self.writable.set()
+        self.app = cast("Any", partial(_open_and_serve, self.app))
         self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
@@ -90,10 +94,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         elif not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    async def run_asgi(self) -> None:
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application, with this protocol in its scope so that it can write frames directly."""
         self.scope["extensions"] = cast("Any", {**(self.scope["extensions"] or {}), EXTENSION: self})
-        await super().run_asgi()
+        return super().run_asgi()
+
+    def serve_after_opening(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in the application's task after the application has returned. The socket is closed when it ends.
+
+        So the application's middleware and the scope don't take memory for as long as the socket is open.
+        """
+        self._work_after_opening = work
 
     def accept_messages_of(self, bytes_max: int) -> None:
         """Accept messages of up to `bytes_max` bytes from now on, instead of those of a frame of our own protocol."""
@@ -259,6 +270,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             raise ClientDisconnected  # an aborted transport would raise RuntimeError
         if message["type"] != "websocket.close" or not self.handshake_complete:
             await super().send(message)
+            if message["type"] == "websocket.accept" and self._opening_timer is not None:
+                self._opening_timer.cancel()
+                self._opening_timer = None
             if message["type"] == "websocket.http.response.body" and self.close_sent:
                 self.handshake_complete = True  # the opening was refused, which isn't an error
                 self._abort_later()
@@ -268,6 +282,18 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.close_timer is not None:
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+async def _open_and_serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application, then the work that it has left to its socket, if any."""
+    await app(scope, receive, send)
+    socket = websocket_of(scope)
+    assert socket is not None
+    work, socket._work_after_opening = socket._work_after_opening, None
+    if work is not None:
+        socket.scope = cast("Any", {})  # nothing reads it after the opening
+        del scope, receive, send, socket
+        await work
 
 
 def websocket_of(scope: Scope) -> BoundedWebSocket | None:
