@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.light_event import LightEvent
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import EndStatus, TurnDelta, TurnDetached, TurnEvent, TurnReset
 from gateway.protocol.ids import now_ms
@@ -45,8 +46,8 @@ class LiveTurn:
         self.state: State = "accepting"
         self.signal = AbortSignal()
         self.accepted: asyncio.Future[TurnRecord] = asyncio.get_running_loop().create_future()
-        self.stopped = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.stopped = LightEvent()
+        self.ended = LightEvent()
         self.end_status: EndStatus | None = None
         self.is_owned = True
         self._on_presence_changed: Callable[[LiveTurn], object] = lambda _: None
