@@ -32,6 +32,9 @@ class FrameWriter:
     async def run(self, outbox: Outbox) -> None:
         """Send the frames of `outbox` until `finish` is called. Raises `OSError` if the client is gone."""
         self._outbox = outbox
+        self._first_byte = BINARY if outbox.codec.binary else TEXT
+        if self._socket is not None:
+            outbox.write = self._write_at_once
         await pump(outbox, self._send_frame, self._wait)
 
     async def _send_frame(self, frame: bytes) -> bool:
@@ -68,14 +71,22 @@ class FrameWriter:
             return
         if socket is not None and not self._is_finishing:
             outbox = self._outbox
-            first_byte = BINARY if outbox.codec.binary else TEXT
             for _ in range(WRITES_BEFORE_YIELD):
                 if not socket.is_writable:
                     break
                 payload = outbox.next_frame()
                 if payload is None:
                     return
-                socket.write_frame(first_byte, payload)
+                socket.write_frame(self._first_byte, payload)
                 notify_sent(outbox)
                 self.sent_at = self._loop.time()
         idle.set_result(None)
+
+    def _write_at_once(self, payload: bytes) -> bool:
+        """Write a frame if the socket accepts it now. Return False if it has to wait for others, or for the socket."""
+        idle, socket = self._idle, self._socket
+        if idle is None or socket is None or self._is_finishing or idle.done() or not socket.is_writable:
+            return False
+        socket.write_frame(self._first_byte, payload)
+        self.sent_at = self._loop.time()
+        return True

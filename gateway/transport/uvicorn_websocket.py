@@ -97,7 +97,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     @property
     def is_writable(self) -> bool:
         """Whether a frame that is written now doesn't have to wait for the socket."""
-        return self.writable.is_set() and self.is_open
+        return (
+            self.conn.state is OPEN
+            and not self.close_sent
+            and self.writable.is_set()
+            and not self.transport.is_closing()
+        )
 
     @property
     def is_open(self) -> bool:

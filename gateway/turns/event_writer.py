@@ -107,6 +107,8 @@ class EventWriter:
 
         Raise `IllegalTransition` if a delta belongs to a part that isn't open, or if parts are out of order.
         """
+        if len(batch) == 1 and type(batch[0]) is PartDelta and self._deliver_text(batch[0]):
+            return
         live_turn = self.live_turn
         events: list[TurnEvent] = []
         seq = live_turn.log.end
@@ -142,6 +144,25 @@ class EventWriter:
         self._on_events(live_turn, urgent=first)
         if live_turn.output_bytes > self._output_bytes_max:
             self._abort_at_limit(f"{self._output_bytes_max} bytes")
+
+    def _deliver_text(self, delta: PartDelta) -> bool:
+        """Deliver more text of an open part, which most batches are. Return False if that needs more than a look."""
+        text = delta.text
+        live_turn = self.live_turn
+        if (
+            not text
+            or len(text) > UNSPLIT_CHARS_MAX
+            or live_turn.state != "streaming"
+            or live_turn.batch_observer is not None
+            or self._first_token_at is None
+            or not 0 <= delta.part < self._part_count
+        ):
+            return False
+        live_turn.publish_text(delta.part, text)
+        self._on_events(live_turn)
+        if live_turn.output_bytes > self._output_bytes_max:
+            self._abort_at_limit(f"{self._output_bytes_max} bytes")
+        return True
 
     def _open_part(self, started: PartStarted, seq: int) -> TurnPart:
         if started.part != self._part_count:

@@ -132,6 +132,20 @@ class LiveTurn:
             else:
                 self._offer_ahead(attachment)
 
+    def publish_text(self, part: int, text: str) -> None:
+        """Publish more text of a part, in the state "streaming", as `publish` does."""
+        log = self.log
+        end_before = len(log.events)
+        event = TurnDelta(self.turn, end_before + 1, part, text)
+        size = event_size(event)
+        self.output_bytes += size
+        log.events.append(event)
+        for attachment in tuple(self._attachments):
+            if attachment.cursor > end_before:
+                self._offer_ahead(attachment)
+            elif not attachment.outbox.send_newest(attachment):
+                attachment.outbox.offer(attachment, size)
+
     def _offer_ahead(self, attachment: Attachment) -> None:
         """Offer new events to an attachment whose position was ahead of the log.
 

@@ -126,8 +126,7 @@ class RequestBuilder:
 
     def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`. Return False if the turn must stop or confirm its lease, or if `batch` is long."""
-        signal = self._event_writer.live_turn.signal
-        if signal.is_aborted or self._leases.is_stale or len(batch) > DELTAS_PER_SLICE:
+        if self._event_writer.live_turn.signal.abort_reason or self._leases.is_stale or len(batch) > DELTAS_PER_SLICE:
             return False
         self._event_writer.deliver(batch)
         return True

@@ -108,8 +108,10 @@ class ChunkFastPath(asyncio.Protocol):
                     return passed
                 contents.clear()
                 passed = begin
-            contents.append(data[content:end])
             begin = end + 2
+            if begin == len(data) and not contents:  # one chunk, as most reads are
+                return begin if body.offer(data[content:end]) else passed
+            contents.append(data[content:end])
         return begin if contents and body.offer(b"".join(contents)) else passed
 
     def eof_received(self) -> None:

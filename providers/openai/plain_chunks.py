@@ -48,7 +48,10 @@ class PlainChunks:
             return None
         raw = chunk[len(self._before) : len(chunk) - len(self._behind)]
         try:
-            text = "".join([piece.decode() for piece in raw.split(self._between)])
+            if self._between in raw:
+                text = "".join([piece.decode() for piece in raw.split(self._between)])
+            else:
+                text = raw.decode()
         except UnicodeDecodeError:
             return None
         if not text or '"' in text or "\\" in text or not text.isprintable():
