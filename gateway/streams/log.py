@@ -81,16 +81,6 @@ class TurnLog:
         self._cached_frames[codec.index] = (after, last, payload)
         return payload, last
 
-    def newest_frame(self, codec: Codec) -> bytes:
-        """Return the frame of the newest event alone, which is a delta."""
-        last = len(self.events)
-        newest = self._cached_frames[codec.index]
-        if newest is not None and newest[0] == last - 1:
-            return newest[2]
-        payload = codec.encode(self.events[-1])
-        self._cached_frames[codec.index] = (last - 1, last, payload)
-        return payload
-
     def _last_mergeable(self, after: int, first: TurnDelta) -> int:
         """Return the last `seq` after `after` whose delta is of the same part and field and still fits the frame."""
         events = self.events

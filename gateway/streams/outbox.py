@@ -118,8 +118,8 @@ class Outbox:
         """The measurement to notify when a frame is handed to the socket. It is set on `connection_outbox` only."""
         self.connection_outbox: Outbox = self
         """The queue that the socket sends from."""
-        self.write: Callable[[bytes], bool] | None = None
-        """Writes a frame at once and returns True, or returns False if it has to wait. None if every frame waits."""
+        self.write_at_once: Callable[[bytes], bool] | None = None
+        """Writes a frame, or returns False if the socket can't take it now. None unless nothing else waits to be sent."""
         self._bytes_max = bytes_max
         self._on_wake = on_wake
         self._on_overflow = on_overflow
@@ -201,25 +201,6 @@ class Outbox:
             self._enqueue(attachment)
             self._on_wake()
         self._add_waiting(size)
-
-    def send_newest(self, attachment: Attachment) -> bool:
-        """Send the newest event of the attachment's log, a delta, at once. Return False if it has to be offered.
-
-        It has to if anything else waits here, even for the next iteration of the event loop.
-        """
-        end = len(attachment.log.events)
-        if (
-            self.write is None
-            or attachment.cursor != end - 1
-            or self._queue
-            or self._answers
-            or attachment.reset_frame is not None
-            or self.frame_observer is not None
-            or not self.write(attachment.log.newest_frame(self.codec))
-        ):
-            return False
-        attachment.cursor = end
-        return True
 
     def close(self) -> None:
         """Drop all attachments and frames, and accept no more."""

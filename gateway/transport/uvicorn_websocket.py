@@ -51,6 +51,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     _unparsed = b""
     _heard: asyncio.Event | None = None
     """Set at each arrival of data, once `answers` has been called."""
+    sent_s = 0.0
+    """The time of the last frame that bypassed ASGI, in seconds on the event loop's clock."""
     heard_s = 0.0
     """The time of the last data from the client, in seconds on the event loop's clock."""
 
@@ -97,12 +99,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     @property
     def is_writable(self) -> bool:
         """Whether a frame that is written now doesn't have to wait for the socket."""
-        return (
-            self.conn.state is OPEN
-            and not self.close_sent
-            and self.writable.is_set()
-            and not self.transport.is_closing()
-        )
+        return self.writable.is_set() and self.is_open
 
     @property
     def is_open(self) -> bool:
@@ -112,6 +109,21 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def write_frame(self, first_byte: int, payload: bytes) -> None:
         """Write a message in one frame, without a task. `first_byte` is `TEXT` or `BINARY`. Requires `is_writable`."""
         self.transport.write(encode_frame(first_byte, payload))
+        self.sent_s = self.loop.time()
+
+    def write_frame_at_once(self, first_byte: int, payload: bytes) -> bool:
+        """Write a message in one frame if nothing that was written before waits for the socket. Return whether it was."""
+        transport = self.transport
+        if (
+            self.close_sent
+            or self.conn.state is not OPEN
+            or transport.get_write_buffer_size()
+            or transport.is_closing()
+        ):
+            return False
+        transport.write(encode_frame(first_byte, payload))
+        self.sent_s = self.loop.time()
+        return True
 
     async def answers(self, timeout_s: float) -> bool:
         """Ping the client. Return whether anything was received from it within `timeout_s` seconds.

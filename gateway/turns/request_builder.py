@@ -9,6 +9,7 @@ from msgspec import structs
 from gateway.offload import offload, request_size
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
+from gateway.turns.text_fast_path import TextFastPath
 from gateway.turns.trimming import fits, trim
 from providers.base import ChatRequest, Delta, ProviderError, too_long
 from providers.fit.context import fit
@@ -69,6 +70,8 @@ class RequestBuilder:
         self._stateless = stateless
         self._published_omitted = 0
         self._size = request_size(chat_request)
+        self.text_writer = TextFastPath(event_writer, leases)
+        """See `DeltaSink`."""
 
     def is_primary(self, route: Route) -> bool:
         """Return whether `route` is that of the model that the turn asks for."""
@@ -126,7 +129,8 @@ class RequestBuilder:
 
     def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`. Return False if the turn must stop or confirm its lease, or if `batch` is long."""
-        if self._event_writer.live_turn.signal.abort_reason or self._leases.is_stale or len(batch) > DELTAS_PER_SLICE:
+        signal = self._event_writer.live_turn.signal
+        if signal.is_aborted or self._leases.is_stale or len(batch) > DELTAS_PER_SLICE:
             return False
         self._event_writer.deliver(batch)
         return True
