@@ -26,7 +26,7 @@ class FrameWriter:
         self._is_write_scheduled = False
         self._is_finishing = False
         self._loop = asyncio.get_running_loop()
-        self._write_at_once: Callable[[bytes], bool] | None = None
+        self._write_soon: Callable[[bytes], bool] | None = None
         self._sent_at = self._loop.time()
 
     @property
@@ -43,7 +43,7 @@ class FrameWriter:
         self._outbox = outbox
         self._first_byte = BINARY if outbox.codec.binary else TEXT
         if self._socket is not None:
-            self._write_at_once = partial(self._socket.write_frame_at_once, self._first_byte)
+            self._write_soon = partial(self._socket.write_frame_soon, self._first_byte)
         await pump(outbox, self._send_frame, self._wait)
 
     async def _send_frame(self, frame: bytes) -> bool:
@@ -71,7 +71,7 @@ class FrameWriter:
         """Schedule a write in the event loop's next iteration. It includes all frames that are queued until then."""
         if self._idle is None:
             return
-        self._outbox.write_at_once = None
+        self._outbox.write_soon = None
         if not self._is_write_scheduled:
             self._is_write_scheduled = True
             self._loop.call_soon(self._write)
@@ -96,5 +96,5 @@ class FrameWriter:
         idle.set_result(None)
 
     def _set_idle(self) -> None:
-        if self._write_at_once is not None and not self._is_finishing:
-            self._outbox.write_at_once = self._write_at_once
+        if self._write_soon is not None and not self._is_finishing:
+            self._outbox.write_soon = self._write_soon

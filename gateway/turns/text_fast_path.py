@@ -40,10 +40,10 @@ class TextFastPath:
             return False
         events, outbox = live_turn.log.events, attachment.outbox
         seq = len(events) + 1
-        if outbox.write_at_once is None or attachment.cursor != seq - 1:
+        if outbox.write_soon is None or attachment.cursor != seq - 1:
             return False
         event = TurnDelta(live_turn.turn, seq, part, text)
-        if not outbox.write_at_once(outbox.codec.encode(event)):
+        if not outbox.write_soon(outbox.codec.encode(event)):
             return False
         events.append(event)
         attachment.cursor = seq
