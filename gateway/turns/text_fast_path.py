@@ -28,7 +28,6 @@ class TextFastPath:
         attachment = live_turn.sole_attachment
         if (
             attachment is None
-            or live_turn.state != "streaming"
             or live_turn.batch_observer is not None
             or live_turn.signal.abort_reason is not None
             or event_writer.first_token_at is None

@@ -40,8 +40,9 @@ _TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for siz
 class Shortcut(Protocol):
     """A short way for chunks that hold plain text and nothing else. What it does is what the parser and the decoder do."""
 
-    part: int
-    """The number of the part to which the text belongs."""
+    @property
+    def part(self) -> int:
+        """The number of the part to which the text belongs."""
 
     def decode(self, chunk: bytes) -> str | None:
         """Return the text of a chunk, which shows progress, or None if the chunk has to go the long way."""

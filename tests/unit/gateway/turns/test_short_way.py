@@ -29,7 +29,7 @@ from providers.openai.chat_chunks import ChatDecoder
 from providers.quirks import Quirks
 from tests.answers import recordings, route
 from tests.chat_reads import DONE, FAILURES, FINISH, TEXTS, USAGE, chunk, cut, recorded_streams
-from tests.turn_events import EPOCH, completed, started
+from tests.turn_events import EPOCH, started
 
 REQUEST = ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("Hi"),)),))
 STEPS = (
@@ -243,7 +243,4 @@ async def test_what_takes_the_long_way() -> None:
     assert write(0, " there")
     assert scene.readers[0].at_once == 1
     scene.writer.first_token_at = None  # as after a takeover
-    assert not write(0, "!")
-    scene.writer.first_token_at = 0
-    scene.turn.publish([completed(scene.turn.log.end + 1, TURN)])
     assert not write(0, "!")
