@@ -49,19 +49,19 @@ class FrameBatch:
     """
 
     def __init__(self) -> None:
-        self._frames: list[tuple[BoundedWebSocket, bytes]] = []
+        self._frames: list[tuple[BoundedWebSocket, int, bytes]] = []
 
-    def add(self, socket: BoundedWebSocket, frame: bytes) -> None:
-        """Add an encoded frame. It is dropped if its socket closes until then."""
+    def add(self, socket: BoundedWebSocket, first_byte: int, payload: bytes) -> None:
+        """Add a frame. It is dropped if its socket closes until it is written."""
         if not self._frames:
             socket.loop.call_soon(self._write)
-        self._frames.append((socket, frame))
+        self._frames.append((socket, first_byte, payload))
 
     def _write(self) -> None:
         frames, self._frames = self._frames, []
-        for socket, frame in frames:
-            if not socket.close_sent and not socket.transport.is_closing():
-                socket.transport.write(frame)
+        for socket, first_byte, payload in frames:
+            if socket.is_open:
+                socket.write_frame(first_byte, payload)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -137,16 +137,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def write_frame_soon(self, first_byte: int, payload: bytes) -> bool:
         """Write a message in one frame, with those of other sockets. Return False if earlier ones wait for the socket."""
-        transport = self.transport
-        if (
-            self.close_sent
-            or self.conn.state is not OPEN
-            or transport.get_write_buffer_size()
-            or transport.is_closing()
-        ):
+        if self.transport.get_write_buffer_size():
             return False
-        self.batch.add(self, encode_frame(first_byte, payload))
-        self.sent_s = self.loop.time()
+        self.batch.add(self, first_byte, payload)
         return True
 
     async def answers(self, timeout_s: float) -> bool:

@@ -63,9 +63,9 @@ class ChunkFastPath(asyncio.Protocol):
             if (
                 size is None
                 or self.body is None
-                or not 2 < len(data) - size.end() == int(size[1], 16) + 2
+                or not 2 < len(data) - (begin := size.end()) == int(size[1], 16) + 2
                 or not data.endswith(b"\r\n")
-                or not self.body.offer(data[size.end() : -2])
+                or not self.body.offer(data[begin:-2])
             ):
                 self._receive(data)
             return
