@@ -269,7 +269,7 @@ class TextWriter(Protocol):
     """A shortcut past a sink, for more text of a part that is open."""
 
     def write(self, part: int, text: str) -> bool:
-        """Accept the text as `DeltaSink.offer` accepts a batch. Return False if `offer` has to be called."""
+        """Accept more text of part number `part` as `DeltaSink.offer` accepts a batch. Return False if `offer` must be called."""
 
 
 class DeltaSink(Protocol):

@@ -52,7 +52,7 @@ class FrameBatch:
         self._frames: list[tuple[BoundedWebSocket, int, bytes]] = []
 
     def add(self, socket: BoundedWebSocket, first_byte: int, payload: bytes) -> None:
-        """Add a frame. It is dropped if its socket closes until it is written."""
+        """Add a frame; see `BoundedWebSocket.write_frame` for `first_byte`. It is dropped if its socket closes before."""
         if not self._frames:
             socket.loop.call_soon(self._write)
         self._frames.append((socket, first_byte, payload))
@@ -136,7 +136,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.sent_s = self.loop.time()
 
     def write_frame_soon(self, first_byte: int, payload: bytes) -> bool:
-        """Write a message in one frame, with those of other sockets. Return False if earlier ones wait for the socket."""
+        """Write a message as `write_frame` does (see there for `first_byte`), but with the frames of other sockets.
+
+        Return False if earlier ones wait for the socket.
+        """
         if self.transport.get_write_buffer_size():
             return False
         self.batch.add(self, first_byte, payload)

@@ -23,7 +23,7 @@ class TextFastPath:
         self._leases = leases
 
     def write(self, part: int, text: str) -> bool:
-        """Publish more text of a part, and write its frame. Return False, without any effect, if that needs more than this."""
+        """Publish more text of part number `part`, and write its frame. Return False, without any effect, if that needs more."""
         live_turn, event_writer = self._live_turn, self._event_writer
         attachment = live_turn.sole_attachment
         if (
