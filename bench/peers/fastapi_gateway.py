@@ -21,12 +21,13 @@ async def chat(websocket: WebSocket) -> None:
     try:
         while True:
             asked = await websocket.receive_json()
-            stream = await client.chat.completions.create(
+            request = client.chat.completions.create(
                 model=asked["model"], messages=[{"role": "user", "content": asked["input"]}], stream=True
             )
-            async for chunk in stream:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    await websocket.send_json({"type": "turn.delta", "text": chunk.choices[0].delta.content})
+            async with await request as stream:  # closes it also if the client leaves
+                async for chunk in stream:
+                    if chunk.choices and chunk.choices[0].delta.content:
+                        await websocket.send_json({"type": "turn.delta", "text": chunk.choices[0].delta.content})
             await websocket.send_json({"type": "done"})
     except WebSocketDisconnect:
         pass
