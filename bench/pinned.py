@@ -16,25 +16,28 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
 import uvloop
 
-from bench.capacity_search import FIRST, LIMITS_MS, capacity
+from bench.capacity_search import FIRST, LIMITS_MS, capacity, is_within
 from bench.client import Tally
 from bench.harness import ROOT, Measurement, Upstream, live_turns, measure_period, program, redis, upstream
 from bench.peer_clients import connect_http, connect_socket
 from bench.peer_scenarios import Connect, litellm_proxy, streaming
 from bench.peers.litellm_proxy import installed_version
+from bench.process import cpu_s
 from bench.scenarios import FULL, SMOKE, Figures, Sizes
 from tests.gateway_process import clean_environment, until_ready
 
 PAIRS = 5
 TURNS = 200
 RATE = 50
-IDLE_TIMEOUT_S = 20.0
+LEAVE_S = 1.0
+"""How long a server has to close the streams of clients that left."""
+IDLE_S, IDLE_CPU, IDLE_TIMEOUT_S = 0.5, 0.1, 60.0
+"""A server is at rest when it needs less than this part of the core for this time. One that was overloaded takes seconds."""
 Load = Callable[[str, int, float], AbstractAsyncContextManager[Tally]]
 """Runs a number of turns on the server with a URL. Its block begins the given seconds after all turns have begun."""
 
@@ -179,26 +182,41 @@ async def _capacity(server: Server, load: Load, provider: Upstream, sizes: Sizes
     server's. An earlier load, which isn't measured, loads what is imported late.
     """
 
+    async def period(tally: Tally, turns: int) -> Figures:
+        one = (await measure_period(tally, [server.pid], provider, sizes.seconds)).summary()
+        figures = {name: one[name] for name in ("tokens_per_cpu_s", "cpu", "late_p50_ms", "late_p99_ms")}
+        return {**figures, "delivered": round(one["tokens_per_s"] / (turns * RATE), 3)}
+
     async def measure(turns: int) -> Figures:
         async with load(server.url, turns, sizes.seconds / 2) as tally:
-            one = (await measure_period(tally, [server.pid], provider, sizes.seconds)).summary()
-            if one["late_p99_ms"] > LIMITS_MS[0]:
-                again = (await measure_period(tally, [server.pid], provider, sizes.seconds)).summary()
-                one = min(one, again, key=itemgetter("late_p99_ms"))
-        await _until_idle(provider)
-        return {name: one[name] for name in ("tokens_per_cpu_s", "cpu", "late_p50_ms", "late_p99_ms")}
+            figures = await period(tally, turns)
+            if not is_within(figures, LIMITS_MS[0]):
+                again = await period(tally, turns)
+                figures = min(figures, again, key=_lateness)
+        await _until_idle(server, provider)
+        return figures
 
     async with load(server.url, FIRST, 2 * sizes.seconds):
         pass
-    await _until_idle(provider)
+    await _until_idle(server, provider)
     return await capacity(measure, round(1.5 * max(sizes.turns)))
 
 
-async def _until_idle(provider: Upstream) -> None:
-    """Wait until the server has closed the streams of its last load."""
+def _lateness(figures: Figures) -> tuple[bool, float]:
+    return not is_within(figures, LIMITS_MS[-1]), figures["late_p99_ms"]
+
+
+async def _until_idle(server: Server, provider: Upstream) -> None:
+    """Wait until the server is at rest. An overloaded peer may not notice that a client left: its streams are broken off."""
+    await asyncio.sleep(LEAVE_S)
+    provider.stop()
     async with asyncio.timeout(IDLE_TIMEOUT_S):
-        while provider.stats()["streaming"]:  # noqa: ASYNC110 - the upstream is another process
-            await asyncio.sleep(0.1)
+        before = cpu_s(server.pid)
+        while await asyncio.sleep(IDLE_S, True):
+            now = cpu_s(server.pid)
+            if now - before < IDLE_CPU * IDLE_S:
+                return
+            before = now
 
 
 async def compare(before: Path, sizes: Sizes, pairs: int, turns: int, *, search: bool) -> Figures:
