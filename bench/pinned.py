@@ -183,12 +183,12 @@ async def _capacity(server: Server, load: Load, provider: Upstream, sizes: Sizes
     """
 
     async def period(tally: Tally, turns: int) -> Figures:
-        one = (await measure_period(tally, [server.pid], provider, sizes.seconds)).summary()
+        one = (await measure_period(tally, [server.pid], provider, sizes.seconds / 2)).summary()
         figures = {name: one[name] for name in ("tokens_per_cpu_s", "cpu", "late_p50_ms", "late_p99_ms")}
         return {**figures, "delivered": round(one["tokens_per_s"] / (turns * RATE), 3)}
 
     async def measure(turns: int) -> Figures:
-        async with load(server.url, turns, sizes.seconds / 2) as tally:
+        async with load(server.url, turns, sizes.seconds / 4) as tally:
             figures = await period(tally, turns)
             if not is_within(figures, LIMITS_MS[0]):
                 again = await period(tally, turns)

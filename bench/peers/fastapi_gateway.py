@@ -36,7 +36,7 @@ async def chat(websocket: WebSocket) -> None:
 async def _serve() -> None:
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(app, log_level="warning", ws_ping_interval=None)
+    config = uvicorn.Config(app, log_level="critical", ws_ping_interval=None)
     await uvicorn.Server(config).serve(sockets=[listening])
 
 
