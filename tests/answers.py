@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -60,6 +60,8 @@ def every_key(key: str = KEY) -> dict[str, str]:
 @dataclass
 class Answer:
     """One folded stream. A part is its kind and text; `started`, `signatures` and `data` hold the rest."""
+
+    text_writer: Final[None] = None
 
     parts: list[tuple[str, str]] = field(default_factory=list)
     started: list[PartStarted] = field(default_factory=list)
@@ -235,6 +237,8 @@ def recordings() -> Path:
 
 class Batches:
     """A `DeltaSink` that records the batches. It accepts `offers_max` offered batches; later ones must be put."""
+
+    text_writer: Final = None
 
     def __init__(self, offers_max: int = 0) -> None:
         self.offered: list[list[Delta]] = []

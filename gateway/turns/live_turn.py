@@ -62,6 +62,8 @@ class LiveTurn:
         """The handle for resuming the provider's response. The log stores it with event `response_handle_seq`."""
         self.response_handle_seq = 0
         self._attachments: set[Attachment] = set()
+        self.sole_attachment: Attachment | None = None
+        """The attachment of the only connection of this process. None if there are more, or none."""
         self._disconnect_grace_s: float | None = None
         self._on_abandoned: Callable[[LiveTurn], object] = lambda _: None
         self.disconnect_timer: asyncio.TimerHandle | None = None
@@ -155,11 +157,12 @@ class LiveTurn:
         attachment = Attachment(self.log, outbox, after, reset_frame, self._on_detached)
         is_first = not self._attachments
         self._attachments.add(attachment)
+        self.sole_attachment = attachment if is_first else None
         if is_first and not self.is_owned:
             self._on_presence_changed(self)
         self._cancel_disconnect_timer()
         if attachment.is_done:
-            self._attachments.discard(attachment)
+            self._discard(attachment)
             outbox.detach(self.turn)
         else:
             outbox.attach(attachment)
@@ -186,8 +189,12 @@ class LiveTurn:
     def _reset_frame(self, outbox: Outbox, reason: str) -> bytes:
         return outbox.codec.encode(TurnReset(self.turn, 0, self.epoch, reason))
 
-    def _on_detached(self, attachment: Attachment) -> None:
+    def _discard(self, attachment: Attachment) -> None:
         self._attachments.discard(attachment)
+        self.sole_attachment = next(iter(self._attachments)) if len(self._attachments) == 1 else None
+
+    def _on_detached(self, attachment: Attachment) -> None:
+        self._discard(attachment)
         if not self._attachments and self.is_live:
             self.start_disconnect_timer()
             if not self.is_owned:

@@ -87,8 +87,9 @@ class LogWriter:
     def mark_unwritten(self, live_turn: LiveTurn, *, urgent: bool = False) -> None:
         """Have the next flush write the turn's new events. `urgent`: flush now instead of at the next interval."""
         lane = self._failing_lane if live_turn in self._failing else self._lane
-        lane.dirty[live_turn] = None
-        lane.has_unwritten.set()
+        if live_turn not in lane.dirty:
+            lane.dirty[live_turn] = None
+            lane.has_unwritten.set()
         if urgent:
             lane.flush_now.set()
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import httpx2
 
-from providers.base import Delta, DeltaSink, ProviderError
+from providers.base import Delta, DeltaSink, PartDelta, ProviderError, TextWriter
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.tracebacks import drop_tracebacks
@@ -40,8 +40,12 @@ _TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for siz
 class Shortcut(Protocol):
     """A short way for chunks that hold plain text and nothing else. What it does is what the parser and the decoder do."""
 
-    def decode(self, chunk: bytes) -> list[Delta] | None:
-        """Return the batch of a chunk, which shows progress, or None if the chunk has to go the long way."""
+    @property
+    def part(self) -> int:
+        """The number of the part to which the text belongs."""
+
+    def decode(self, chunk: bytes) -> str | None:
+        """Return the text of a chunk, which shows progress, or None if the chunk has to go the long way."""
 
     def observe(self, chunk: bytes, events: list[Event]) -> None:
         """Learn from a chunk that went the long way. It is called after each of them, once the decoder was drained."""
@@ -114,6 +118,7 @@ class DeltaStream:
         self._alive_s = alive_s
         self._parser = parser or SseParser()
         self._sink = sink
+        self._text_writer: TextWriter | None = None
         self._pending: list[Delta] = []
         """The batch that the sink didn't accept."""
         self._large_events: list[Event] = []
@@ -160,9 +165,13 @@ class DeltaStream:
         accept the batch, so that `put` has to wait for the sink.
         """
         plain = self._plain
-        if plain is not None and (batch := plain.decode(chunk)) is not None:
+        if plain is not None and (text := plain.decode(chunk)) is not None:
             self._body.extend_deadline(self._between_s)
-            return self._offer(batch)
+            if self._text_writer is None:
+                self._text_writer = self._sink.text_writer
+            elif self._text_writer.write(plain.part, text):
+                return True
+            return self._offer([PartDelta(plain.part, text)])
         events = self._parser.feed(chunk)
         self._has_events = self._has_events or (bool(events) and events[-1][0] != UNFRAMED)
         # A large event spans several reads, so the read that completes it returns it first.

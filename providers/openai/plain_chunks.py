@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from providers.base import Delta as AnswerDelta
-from providers.base import PartDelta
 from providers.http.sse import Event
 from providers.openai.chat_schema import Choice, Chunk, Delta, chunk_decoder
 
@@ -28,7 +26,7 @@ _PLACEHOLDER: Final = "Turnwire"
 class PlainChunks:
     """The short way of one stream. It is open while the decoder would only append the text to the current part."""
 
-    __slots__ = ("_before", "_behind", "_between", "_decoder", "_is_open", "_lessons", "_part", "_record", "_watched")
+    __slots__ = ("_before", "_behind", "_between", "_decoder", "_is_open", "_lessons", "_record", "_watched", "part")
 
     def __init__(self, decoder: ChatDecoder) -> None:
         self._decoder = decoder
@@ -36,19 +34,22 @@ class PlainChunks:
         self._lessons = LESSONS_MAX
         self._before = self._behind = self._between = b""
         """The bytes before and after the text, and between the texts of two chunks. They are empty before the first lesson."""
-        self._part = -1
+        self.part = -1
         self._watched: list[str] | None = None
         self._record = decoder.record_text
 
-    def decode(self, chunk: bytes) -> list[AnswerDelta] | None:
-        """Return the batch for one or more chunks as the decoder would, or None if they have to go the long way."""
+    def decode(self, chunk: bytes) -> str | None:
+        """Return the text of one or more chunks as the decoder would, or None if they have to go the long way."""
         if not self._is_open or len(chunk) > CHUNK_BYTES_MAX:
             return None
         if not chunk.startswith(self._before) or not chunk.endswith(self._behind):
             return None
         raw = chunk[len(self._before) : len(chunk) - len(self._behind)]
         try:
-            text = "".join([piece.decode() for piece in raw.split(self._between)])
+            if self._between in raw:
+                text = "".join([piece.decode() for piece in raw.split(self._between)])
+            else:
+                text = raw.decode()
         except UnicodeDecodeError:
             return None
         if not text or '"' in text or "\\" in text or not text.isprintable():
@@ -59,14 +60,14 @@ class PlainChunks:
             self._watched.append(text)
         self._record(text)
         self._lessons = LESSONS_MAX
-        return [PartDelta(self._part, text)]
+        return text
 
     def observe(self, chunk: bytes, events: list[Event]) -> None:
         """Open the short way if the chunk, which went the long way and held `events`, shows that it may be used."""
         # The parser is between two events if the chunk ended with a blank line.
         self._is_open = chunk.endswith(_END) and self._decoder.only_appends_text and self._knows(chunk, events)
         if self._is_open:
-            self._part, self._watched = self._decoder.parts.last, self._decoder.watched_text
+            self.part, self._watched = self._decoder.parts.last, self._decoder.watched_text
 
     def _knows(self, chunk: bytes, events: list[Event]) -> bool:
         """Return whether the bytes around the last text of the chunk are known, or could be learned from it."""

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from providers.base import Delta, PartDelta, ProviderError
 from providers.http.body import ResponseBody
 from providers.http.stream import DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
-from providers.openai.plain_chunks import LESSONS_MAX
+from providers.openai.plain_chunks import LESSONS_MAX, PlainChunks
 from providers.quirks import Quirks
 from tests.answers import recordings
 from tests.chat_reads import DONE, FAILURES, FINISH, TEXTS, USAGE, chunk, cut, recorded_streams
@@ -49,6 +49,8 @@ class Body:
 class Sink:
     """Records what it gets. It declines every third batch."""
 
+    text_writer: Final = None
+
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[Delta]]] = []
 
@@ -60,35 +62,51 @@ class Sink:
         self.calls.append(("put", batch))
 
 
-async def answer(reads: list[bytes], quirks: Quirks, *, shortcut: bool) -> tuple[Any, int]:
+class Counted:
+    """A `Shortcut` that counts how many reads take `plain`. If it isn't open, none does."""
+
+    def __init__(self, plain: PlainChunks, *, is_open: bool) -> None:
+        self.taken = 0
+        self.observe = plain.observe
+        self._plain = plain
+        self._is_open = is_open
+
+    @property
+    def part(self) -> int:
+        return self._plain.part
+
+    def decode(self, chunk: bytes) -> str | None:
+        text = self._plain.decode(chunk) if self._is_open else None
+        self.taken += text is not None
+        return text
+
+
+async def answer(reads: list[bytes], quirks: Quirks, *, is_short: bool) -> tuple[Any, int]:
     """Return all that can be seen of one answer, and how many reads took the short way."""
     body, sink, decoder = Body(list(reads)), Sink(), ChatDecoder(quirks, FAILURES)
-    taken = 0
-
-    def decode(chunk: bytes) -> list[Delta] | None:
-        nonlocal taken
-        batch = short_way(chunk) if shortcut else None
-        taken += batch is not None
-        return batch
-
-    short_way = decoder.plain.decode
+    shortcut = Counted(decoder.plain, is_open=is_short)
     stream = DeltaStream(cast("ResponseBody", body), decoder, FAILURES, 6, sink, alive_s=7)
-    stream._plain = cast(
-        "Any", type("Counted", (), {"decode": staticmethod(decode), "observe": decoder.plain.observe})()
-    )
+    stream._plain = shortcut
     error = None
     try:
         await stream.run()
     except ProviderError as failure:
         error = (failure.code, str(failure))
     said = "".join(decoder._said)
-    return (sink.calls, body.deadlines, error, stream.skipped, said, "".join(decoder.watched_text or ())), taken
+    return (
+        sink.calls,
+        body.deadlines,
+        error,
+        stream.skipped,
+        said,
+        "".join(decoder.watched_text or ()),
+    ), shortcut.taken
 
 
 async def compare(reads: list[bytes], quirks: Quirks) -> int:
     """Feed the reads to both ways, and compare all that can be seen. Return how many reads took the short way."""
-    long, _ = await answer(reads, quirks, shortcut=False)
-    short, taken = await answer(reads, quirks, shortcut=True)
+    long, _ = await answer(reads, quirks, is_short=False)
+    short, taken = await answer(reads, quirks, is_short=True)
     assert short == long
     return taken
 
@@ -97,7 +115,7 @@ async def test_plain_chunks_take_the_short_way() -> None:
     """After the first text, which opens the part, and the second one, every plain chunk does. The batches say the same."""
     reads = [chunk(text) for text in ("a", "b", "c", "Zoë", " 日本", "🙂", "d")] + [FINISH, USAGE, DONE]
     assert await compare(reads, Quirks()) == 6
-    (calls, *_), _ = await answer(reads, Quirks(), shortcut=True)
+    (calls, *_), _ = await answer(reads, Quirks(), is_short=True)
     deltas = [delta for _, batch in calls for delta in batch]
     assert deltas[2:6] == [PartDelta(0, text) for text in ("b", "c", "c", "Zoë")]
 
