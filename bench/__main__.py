@@ -49,9 +49,10 @@ SCENARIOS = {scenario.__name__: scenario for scenario in REPEATED + ONCE}
 
 
 def median_of(runs: list[Any]) -> Any:
-    """Return the median of each figure over the runs. A value that isn't a number is that of the last run."""
+    """Return the median of each figure over the runs that have it. A value that isn't a number is that of the last run."""
     if all(isinstance(run, dict) for run in runs):
-        return {key: median_of([run[key] for run in runs]) for key in runs[-1]}
+        keys = dict.fromkeys(key for run in runs for key in run)
+        return {key: median_of([run[key] for run in runs if key in run]) for key in keys}
     if all(isinstance(run, list) for run in runs):
         return [median_of(list(each)) for each in zip(*runs, strict=True)]
     if all(isinstance(run, int | float) and not isinstance(run, bool) for run in runs):

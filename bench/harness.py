@@ -41,7 +41,14 @@ class Upstream:
 
     def stats(self) -> dict[str, Any]:
         """Return the answer to `GET /stats`: see `bench/upstream.py`."""
-        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats") as answer:
+        return self._get("/stats")
+
+    def stop(self) -> None:
+        """Break off all streams."""
+        self._get("/stop")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + path) as answer:
             stats: dict[str, Any] = json.load(answer)
         return stats
 

@@ -266,7 +266,8 @@ class LiveTurn:
 
     def mark_stored(self, seq: int) -> None:
         """Record that the store's log ends at `seq`."""
-        self.stored_seq = min(seq, self.log.end)
+        end = len(self.log.events)
+        self.stored_seq = seq if seq < end else end
 
     def begin_epoch(self, epoch: int) -> None:
         """Begin `epoch`: all later events are written in it.

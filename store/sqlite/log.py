@@ -1,6 +1,6 @@
 """The event logs of turns in the SQLite store: append to them, read them, and delete the expired ones.
 
-Most appends go to `flushes.py`, which moves them here later, before anything else needs them.
+Most appends are written by `flushes.py`.
 """
 
 from __future__ import annotations
@@ -8,17 +8,19 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
 
 from store.records import Append, Appended, LogEntry
-from store.sqlite.flushes import Flushes, insert_entries, split
+from store.sqlite.flushes import Flushes, read_rows
 from store.sqlite.turns import clock_ms, find_row
 
 READ_BYTES_MAX = 1024 * 1024
 SWEEP_INTERVAL_S = 60.0
 SWEEP_ROWS_MAX = 1000
+ALL = 2**62
 
 # A flush of many turns usually takes only two statements, and neither returns more than one row. For each statement and
 # each row, SQLite's thread has to get the GIL back from the event loop, which costs more than the rest of the work.
@@ -30,6 +32,14 @@ WHERE turns.epoch = json_extract(new.value, '$[2]') AND turns.stored_ms IS NULL 
     AND json_extract(new.value, '$[3]')
         = 1 + coalesce((SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0)
 """
+_INSERT_ALL = """
+INSERT INTO log (turn, previous, epoch, first, last, payload)
+SELECT json_extract(value, '$[0]'),
+    (SELECT entry FROM log_tails WHERE turn = json_extract(value, '$[0]')),
+    json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+    substr(?, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
+FROM json_each(?)
+"""
 _INSERT = """
 INSERT INTO log (turn, previous, epoch, first, last, payload)
 VALUES (?1, (SELECT entry FROM log_tails WHERE turn = ?1), ?2, ?3, ?4, ?5)
@@ -40,17 +50,20 @@ WITH RECURSIVE chain (n, previous, first) AS (
     UNION ALL
     SELECT log.n, log.previous, log.first FROM chain JOIN log ON log.n = chain.previous WHERE chain.first > ?2
 )
-SELECT turn, epoch, log.first, last, payload, cuts FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
+SELECT epoch, log.first, last, payload, flushes FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
 """
 """Selects the turn's log entries, starting with the one that contains event ?2."""
 _NEWEST = """
-WITH RECURSIVE chain (n, previous, depth) AS (
-    SELECT log.n, previous, 1 FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
+WITH RECURSIVE chain (n, previous, flushes, size) AS (
+    SELECT log.n, previous, flushes, 1 + coalesce(json_array_length(flushes), 0)
+    FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
     UNION ALL
-    SELECT log.n, log.previous, depth + 1 FROM chain JOIN log ON log.n = chain.previous WHERE depth <> ?2
+    SELECT log.n, log.previous, log.flushes, size + 1 + coalesce(json_array_length(log.flushes), 0)
+    FROM chain JOIN log ON log.n = chain.previous WHERE size < ?2
 )
-SELECT n, previous FROM chain
+SELECT n, previous, flushes, size FROM chain
 """
+"""Selects the turn's newest rows of the log, until they are ?2 rows, with the rows of `flushes` that they name."""
 _encode = msgspec.json.Encoder().encode
 _decode_continuing = msgspec.json.Decoder(list[tuple[int, int]], float_hook=float).decode
 
@@ -75,7 +88,7 @@ class SqliteLog:
 
         Return the outcomes in order, and the appends that wrote a new entry.
         """
-        others = self._flushes.add(db, appends)
+        others = self._flushes.add(db, appends, clock_ms())
         outcomes, published = [Appended("stored", new.last) for new in appends], appends
         if others:
             written = dict(zip(others, self._add_each(db, [appends[index] for index in others]), strict=True))
@@ -107,7 +120,12 @@ class SqliteLog:
         (found,) = db.execute(_CONTINUING, (keys,)).fetchone()
         turn_rows = dict(_decode_continuing(found))
         chosen = [(n, appends[index]) for index, n in turn_rows.items()]
-        insert_entries(db, [[(n, new.epoch, new.first, new.last, new.payload)] for n, new in chosen])
+        starts = accumulate((len(new.payload) for _, new in chosen), initial=1)
+        rows = [
+            (n, new.epoch, new.first, new.last, start, len(new.payload))
+            for (n, new), start in zip(chosen, starts, strict=False)
+        ]
+        db.execute(_INSERT_ALL, (b"".join([new.payload for _, new in chosen]), _encode(rows).decode()))
         for n, new in chosen:
             self._flushes.follow(n, new)
         return set(turn_rows)
@@ -156,7 +174,6 @@ class SqliteLog:
         now_s = time.monotonic()
         if now_s < self._sweep_at_s:
             return
-        self._flushes.settle_all(db)
         rows_left = SWEEP_ROWS_MAX
         while rows_left > 0:
             row = db.execute(
@@ -164,29 +181,36 @@ class SqliteLog:
                 (clock_ms() - self._ttl_ms,),
             ).fetchone()
             if row is None:
-                self._sweep_at_s = now_s + SWEEP_INTERVAL_S
+                if not self._flushes.clean(db, clock_ms() - self._ttl_ms):
+                    self._sweep_at_s = now_s + SWEEP_INTERVAL_S
                 return
-            deleted = delete_newest(db, row["n"], rows_left)
+            deleted = delete_newest(db, self._flushes, row["n"], rows_left)
             if deleted < rows_left:
                 db.execute("UPDATE turns SET logged = 0 WHERE n = ?", (row["n"],))
             # A turn without entries counts as one row, so that the loop is bounded.
             rows_left -= max(deleted, 1)
 
 
-def delete_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
-    """Delete the `count` newest log entries of the turn in row `turn`; -1 deletes all.
+def delete_newest(db: sqlite3.Connection, flushes: Flushes, turn: int, count: int = ALL, *, erase: bool = False) -> int:
+    """Delete the newest log entries of the turn in row `turn`, about `count` of them. Return how many were deleted.
 
-    Return how many were deleted.
+    If that is less than `count`, none is left. `erase`: nothing of their text stays in the file. Otherwise it may stay for
+    some minutes.
     """
-    entries = db.execute(_NEWEST, (turn, count)).fetchall()
-    db.executemany("DELETE FROM log WHERE n = ?", ((entry["n"],) for entry in entries))
-    if entries:
-        previous = entries[-1]["previous"]
-        if previous is None:
-            db.execute("DELETE FROM log_tails WHERE turn = ?", (turn,))
-        else:
-            db.execute("UPDATE log_tails SET entry = ? WHERE turn = ?", (previous, turn))
-    return len(entries)
+    flushes.settle_row(db, turn)
+    rows = db.execute(_NEWEST, (turn, count)).fetchall()
+    if not rows:
+        return 0
+    for row in rows:
+        if row["flushes"] is not None:
+            flushes.release(db, turn, row["flushes"], erase=erase)
+    db.executemany("DELETE FROM log WHERE n = ?", ((row["n"],) for row in rows))
+    previous = rows[-1]["previous"]
+    if previous is None:
+        db.execute("DELETE FROM log_tails WHERE turn = ?", (turn,))
+    else:
+        db.execute("UPDATE log_tails SET entry = ? WHERE turn = ?", (previous, turn))
+    return int(rows[-1]["size"])
 
 
 def _is_stored(db: sqlite3.Connection, n: int, new: Append) -> bool:
@@ -205,6 +229,7 @@ def _is_stored(db: sqlite3.Connection, n: int, new: Append) -> bool:
 def _entries(db: sqlite3.Connection, n: int, seq: int) -> Iterator[LogEntry]:
     """Yield the entries of the turn in row `n`, starting with the one that contains event `seq`."""
     for row in db.execute(_READ, (n, seq)):
-        for _, epoch, first, last, payload in split(row):
-            if last >= seq:
-                yield LogEntry(epoch, first, last, payload)
+        if row["flushes"] is None:
+            yield LogEntry(row["epoch"], row["first"], row["last"], row["payload"])
+        else:
+            yield from (entry for entry in read_rows(db, n, row["epoch"], row["flushes"]) if entry.last >= seq)

@@ -341,7 +341,7 @@ async def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
 
 WITHOUT_PINS = (
     "DROP INDEX conversations_pinned; ALTER TABLE conversations DROP COLUMN pinned;"
-    "DROP TABLE flushes; ALTER TABLE log DROP COLUMN cuts;"
+    "DROP TABLE flushes; ALTER TABLE log DROP COLUMN flushes;"
 )
 """Makes a file of version 7 or older out of one of version 9."""
 

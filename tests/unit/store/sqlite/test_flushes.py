@@ -1,10 +1,13 @@
-"""The newest entries of running turns are one row for each flush. Nothing outside of the store can tell where they are."""
+"""The entries of running turns are in few rows for each flush. Nothing outside of the store can tell where they are."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import sqlite3
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -13,13 +16,13 @@ import pytest
 
 from store.errors import NotFound, StoreError
 from store.records import Append, Appended, EndedTurn, LogEntry
-from store.sqlite.flushes import FLUSHES_MAX, PAYLOAD_BYTES_MAX
+from store.sqlite.flushes import CLEAN_AFTER_MS, FLUSHES_MAX, PAYLOAD_BYTES_MAX
 from store.sqlite.log import SWEEP_INTERVAL_S
 from store.sqlite.store import SqliteStore
-from tests.store_conformance import conversation, ending, new_turn, piece, stateless_turn
+from tests.stored import conversation, ending, new_turn, piece, stateless_turn
 
 TTL_S = 600
-NEW_TABLES = "DROP TABLE flushes; ALTER TABLE log DROP COLUMN cuts; PRAGMA user_version = 8;"
+NEW_TABLES = "DROP TABLE flushes; ALTER TABLE log DROP COLUMN flushes; PRAGMA user_version = 8;"
 """Makes a file of version 8 out of one of version 9 whose log has one entry in each row."""
 
 
@@ -53,7 +56,10 @@ class Running:
 
     async def accept(self) -> None:
         for turn in self.logs:
-            self.epochs[turn] = (await self.store.accept(stateless_turn(turn, self.user))).turn.epoch
+            await self.accept_one(turn)
+
+    async def accept_one(self, turn: str) -> None:
+        self.epochs[turn] = (await self.store.accept(stateless_turn(turn, self.user))).turn.epoch
 
     def next(self, turn: str, payload: bytes | None = None) -> Append:
         log = self.logs[turn]
@@ -96,15 +102,18 @@ async def turns(store: SqliteStore) -> Running:
     return running
 
 
-async def test_a_flush_is_one_row_and_moves_to_the_log_later(store: SqliteStore, turns: Running) -> None:
-    """Flushes are one row each until there are many. Then all are moved, as one row for each turn."""
+async def test_a_short_flush_is_one_row_which_the_log_names_later(store: SqliteStore, turns: Running) -> None:
+    """A flush is a row, or several if it is long. After many, the log gets one row for each turn, which names them all."""
     for n in range(2, FLUSHES_MAX):
         await turns.flush()
-        assert await count(store, "flushes") == n
+        assert (await count(store, "log"), await count(store, "flushes")) == (3, n)
     await turns.flush()
-    assert (await count(store, "log"), await count(store, "flushes")) == (6, 0)
+    assert (await count(store, "log"), await count(store, "flushes")) == (6, FLUSHES_MAX)
     await turns.check()
     await turns.flush()
+    await turns.check()
+    await turns.flush(payload=bytes(500))
+    assert await count(store, "flushes") == FLUSHES_MAX + 4
     await turns.check()
 
 
@@ -118,7 +127,6 @@ async def test_a_killed_process_loses_no_flush(tmp_path: Path, store: SqliteStor
         shutil.copy(tmp_path / f"turnwire.db{suffix}", f"{copy}{suffix}")
     later = await opened(copy)
     await turns.check(later)
-    assert await count(later, "flushes") == 0
     turns.store = later
     await turns.flush()
     await turns.flush()
@@ -133,12 +141,11 @@ async def test_a_file_of_version_8_is_taken_over(tmp_path: Path) -> None:
     running = Running(store, "t1", "t2")
     await running.accept()
     for _ in range(3):
-        await running.flush("t1")
-        await running.flush("t2")
-        await running.check()  # a read moves the newest entry to the log
+        await running.flush("t1", payload=bytes(PAYLOAD_BYTES_MAX + 1))  # so long that it is written to the log itself
+        await running.flush("t2", payload=bytes(PAYLOAD_BYTES_MAX + 1))
     await store.close()
     with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT count(*) FROM log WHERE cuts IS NULL").fetchone() == (6,)
+        assert db.execute("SELECT count(*) FROM log WHERE flushes IS NULL").fetchone() == (6,)
         db.executescript(NEW_TABLES)
     later = await opened(path)
     await running.check(later)
@@ -226,7 +233,7 @@ async def test_long_entries_go_to_the_log(store: SqliteStore, turns: Running) ->
 
 
 async def test_what_is_deleted_is_not_in_the_flushes(store: SqliteStore, tmp_path: Path) -> None:
-    """After the deletion of a conversation, or of a user, the text of their turns isn't in the file."""
+    """After the deletion of a conversation, or of a user, the text of their turns isn't in the file, also if others' is."""
     await store.create_conversation(conversation())
     secret = (await store.accept(new_turn("secret"))).turn
     other = (await store.accept(stateless_turn("other", "bob"))).turn
@@ -239,6 +246,8 @@ async def test_what_is_deleted_is_not_in_the_flushes(store: SqliteStore, tmp_pat
     assert traces(tmp_path) == {b"wagtail"}
     assert len(await store.log("bob", "other", 0)) == 3
     await store.append([piece(other, 4, 4, payload=b"a wagtail")])
+    for seq in (5, 6):
+        await store.append([piece(other, seq, seq, payload=b"")])
     await store.erase_user("bob")
     assert traces(tmp_path) == set()
     with pytest.raises(NotFound):
@@ -251,21 +260,128 @@ def traces(folder: Path) -> set[bytes]:
     return {bird for bird in (b"canary", b"wagtail") if bird in contents}
 
 
+async def make_old(store: SqliteStore) -> None:
+    """Make all flushes so old that a sweep cleans them."""
+    age_ms = TTL_S * 1000 + CLEAN_AFTER_MS + 1
+    await store._db.run(lambda db: db.execute("UPDATE flushes SET at_ms = at_ms - ?", (age_ms,)))
+
+
+async def sweep(store: SqliteStore) -> None:
+    """Delete the logs that have expired."""
+    store._log._sweep_at_s -= SWEEP_INTERVAL_S
+    await store.append([])
+
+
+async def expire(store: SqliteStore, turns: Running, turn: str) -> None:
+    """End a turn, and have its log expire."""
+    record = await store.turn("ann", turn)
+    await store.end(ending(record, events=turns.next(turn)))
+    await store._db.run(lambda db: db.execute("UPDATE turns SET stored_ms = 1 WHERE turn = ?", (turn,)))
+    del turns.logs[turn]
+
+
+async def test_a_sweep_cleans_old_flushes(tmp_path: Path, store: SqliteStore, turns: Running) -> None:
+    """Old flushes keep only the entries of turns whose log hasn't expired, and these go when it does; young ones stay."""
+    for turn, payload in (("t1", b"a canary"), ("t2", b"a wagtail"), ("t1", b"a canary")):
+        await turns.flush(turn, payload=payload)
+    await turns.flush("t1", "t2")
+    await expire(store, turns, "t1")
+    flushes = await count(store, "flushes")
+    await sweep(store)
+    assert await count(store, "flushes") == flushes
+    await make_old(store)
+    await sweep(store)
+    await turns.check()
+    assert await count(store, "flushes") == 3  # those with an entry of t2 or t3
+    assert await store._db.truncate_journal()
+    assert traces(tmp_path) == {b"wagtail"}
+    await turns.flush("t2", "t3", payload=b"a wagtail")
+    await expire(store, turns, "t2")
+    await sweep(store)
+    await turns.check()
+    assert await count(store, "flushes") == 2  # the one of all turns, and the young one
+    await expire(store, turns, "t3")
+    await sweep(store)
+    assert await count(store, "flushes") == 1
+    await make_old(store)
+    await sweep(store)
+    assert (await count(store, "log"), await count(store, "flushes")) == (0, 0)
+    assert await store._db.truncate_journal()
+    assert traces(tmp_path) == set()
+
+
+async def test_an_erased_turn_leaves_cleaned_flushes(tmp_path: Path, store: SqliteStore, turns: Running) -> None:
+    """What is left in a cleaned flush is deleted with its user, and the flush with the last of its turns."""
+    await store.accept(stateless_turn("other", "bob"))
+    bob = await store.turn("bob", "other")
+    await store.append([piece(bob, 1, 1, payload=b"x")])
+    for n in range(2, 5):
+        new = turns.next("t1", b"a canary")
+        await store.append([new, piece(bob, n, n, payload=b"a wagtail")])
+        turns.record(new)
+    await make_old(store)
+    await sweep(store)
+    assert len(await store.log("bob", "other", 0)) == 4
+    await store.erase_user("bob")
+    await turns.check()
+    assert traces(tmp_path) == {b"canary"}
+    flushes = await count(store, "flushes")
+    await store.erase_user("ann")
+    assert traces(tmp_path) == set()
+    assert (flushes, await count(store, "flushes")) == (4, 0)
+
+
+KILLED = """
+import asyncio, sys
+from store.records import Append
+from store.sqlite.store import SqliteStore
+from tests.stored import stateless_turn
+
+async def write():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    epochs = {turn: (await store.accept(stateless_turn(turn))).turn.epoch for turn in map(str, range(20))}
+    for seq in range(1, 100_000):
+        await store.append([Append("ann", turn, epochs[turn], seq, seq, f"{turn}.{seq}".encode()) for turn in epochs])
+        print(seq, flush=True)
+
+asyncio.run(write())
+"""
+
+
+async def test_kill_9_in_the_middle_of_flushes(tmp_path: Path) -> None:
+    """After kill -9 of a process that flushes all the time, the file has every flush that it was told is stored."""
+    path = tmp_path / "killed.db"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(path), stdout=PIPE)
+    assert process.stdout is not None
+    for _ in range(FLUSHES_MAX * 3 // 2):
+        line = await process.stdout.readline()
+    process.kill()
+    told = int([line, *(await process.stdout.read()).splitlines()][-1])
+    await process.wait()
+    store = await opened(path)
+    for turn in map(str, range(20)):
+        entries = await store.log("ann", turn, 0)
+        assert [entry.payload for entry in entries] == [f"{turn}.{seq}".encode() for seq in range(1, len(entries) + 1)]
+        assert told <= len(entries) <= told + 1
+    await store.close()
+
+
 async def test_an_expired_log_leaves_the_flushes(store: SqliteStore, turns: Running) -> None:
     """A sweep deletes the entries of an expired log wherever they are."""
     for turn in list(turns.logs):
         record = await store.turn("ann", turn)
         await store.end(ending(record, events=Append("ann", turn, record.epoch, record.seq + 1, record.seq, b"")))
     await store._db.run(lambda db: db.execute("UPDATE turns SET stored_ms = 1"))
-    store._log._sweep_at_s -= SWEEP_INTERVAL_S
-    await store.append([])
+    await make_old(store)
+    await sweep(store)
     assert (await count(store, "log"), await count(store, "flushes")) == (0, 0)
     assert not store._db.flushes._tails
     assert not store._db.flushes._tails_by_row
 
 
 async def test_the_file_stays_small(tmp_path: Path, store: SqliteStore) -> None:
-    """Flushes that have moved to the log leave no space behind: the file is little larger than the payloads."""
+    """The file is little larger than the payloads."""
     running = Running(store, *(f"t{n}" for n in range(50)))
     await running.accept()
     await store._db.truncate_journal()
@@ -278,13 +394,34 @@ async def test_the_file_stays_small(tmp_path: Path, store: SqliteStore) -> None:
     assert (tmp_path / "turnwire.db").stat().st_size - size < 1.2 * written
 
 
+async def test_a_flush_writes_little_to_the_journal(tmp_path: Path, store: SqliteStore) -> None:
+    """The pages that flushes write are little longer than the payloads. Deleting the flushes writes each page once more."""
+    running = Running(store, *(f"t{n}" for n in range(100)))
+    await running.accept()
+    await running.flush()
+    assert await store._db.truncate_journal()
+    payload, flushes = bytes(150), FLUSHES_MAX
+    for _ in range(flushes):
+        await running.flush(payload=payload)
+    written = 100 * flushes * len(payload)
+    journal = tmp_path / "turnwire.db-wal"
+    assert written < journal.stat().st_size < 1.8 * written
+    for turn in list(running.logs):
+        await expire(store, running, turn)
+    await make_old(store)
+    assert await store._db.truncate_journal()
+    while await count(store, "flushes"):
+        await sweep(store)
+    assert journal.stat().st_size < 2.5 * written
+
+
 async def test_random_calls(tmp_path: Path, store: SqliteStore) -> None:
     """Whatever is called in between, and wherever the process is killed, the logs are what was accepted."""
     running = Running(store, *(f"t{n}" for n in range(6)))
     await running.accept()
     for step in range(250):
         chosen = random.sample(sorted(running.logs), random.randint(1, 6))
-        match random.randrange(12):
+        match random.randrange(14):
             case 0:
                 await store.log("ann", chosen[0], random.randint(0, 5))
             case 1:
@@ -293,6 +430,13 @@ async def test_random_calls(tmp_path: Path, store: SqliteStore) -> None:
                 running.epochs[chosen[0]] = record.epoch
             case 2:
                 await store.erase_user("nobody")
+            case 4:
+                await make_old(store)
+                await sweep(store)
+            case 5:
+                await expire(store, running, chosen[0])
+                running.logs[f"u{step}"] = []
+                await running.accept_one(f"u{step}")
             case 3 if step % 5 == 0:
                 copy = tmp_path / f"copy{step}.db"
                 for suffix in ("", "-wal"):
