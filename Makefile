@@ -9,7 +9,7 @@
 # make chaos     injects failures of instances, Redis and the archive at random under load: make chaos SECONDS=300 SEED=7 CLUSTER=1 ARCHIVE=0
 # make docs      builds the site of the documents in site/, with a search, and checks all links; the gateway serves it at /docs/guide
 # make settings  regenerates the table of settings in docs/operations.md, .env.example, docs/schema.md, and what /docs says of fields
-# make bench     measures the gateway and its peers: make bench RUNS=5; make bench-peers installs LiteLLM's proxy
+# make bench     measures the gateway and its peers: make bench RUNS=5; make bench-peers installs LiteLLM's proxy, and measures it beside the gateway
 # make soak      runs hours of client activity in minutes, and fails if memory or handles grow: make soak MINUTES=5
 # make lock      regenerates the lock files: make lock LOCK_FLAGS=--upgrade
 # make outdated  lists the pins that are outdated, and those with a known vulnerability
@@ -71,7 +71,8 @@ SCENARIOS ?=
 bench: .venv/.dev prepare
 	$(BIN)/python -m bench --runs $(RUNS) $(SCENARIOS)
 
-bench-peers: .venv-litellm/.done
+bench-peers: .venv/.dev .venv-litellm/.done prepare
+	$(BIN)/python -m bench --runs $(RUNS) turns_per_core fastapi litellm
 
 MINUTES ?= 5
 soak: .venv/.dev prepare

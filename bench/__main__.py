@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from bench import archive, capacity, peer_scenarios, scenarios
+from bench import archive, capacity, peer_scenarios, pinned, scenarios
 from bench.harness import machine
 from bench.report import RESULTS, write_report
 from bench.scenarios import FULL, SMOKE, Figures, Sizes
@@ -27,6 +27,7 @@ REPEATED: tuple[Scenario, ...] = (
     scenarios.latency,
     scenarios.first_token,
     scenarios.cancel,
+    pinned.turns_per_core,
     capacity.workers,
     capacity.idle_sockets,
     capacity.memory,
@@ -36,6 +37,7 @@ REPEATED: tuple[Scenario, ...] = (
     peer_scenarios.litellm,
 )
 ONCE: tuple[Scenario, ...] = (
+    pinned.relay,
     capacity.replay,
     capacity.flat,
     capacity.slow_client,
@@ -47,9 +49,10 @@ SCENARIOS = {scenario.__name__: scenario for scenario in REPEATED + ONCE}
 
 
 def median_of(runs: list[Any]) -> Any:
-    """Return the median of each figure over the runs. A value that isn't a number is that of the last run."""
+    """Return the median of each figure over the runs that have it. A value that isn't a number is that of the last run."""
     if all(isinstance(run, dict) for run in runs):
-        return {key: median_of([run[key] for run in runs]) for key in runs[-1]}
+        keys = dict.fromkeys(key for run in runs for key in run)
+        return {key: median_of([run[key] for run in runs if key in run]) for key in keys}
     if all(isinstance(run, list) for run in runs):
         return [median_of(list(each)) for each in zip(*runs, strict=True)]
     if all(isinstance(run, int | float) and not isinstance(run, bool) for run in runs):

@@ -41,7 +41,14 @@ class Upstream:
 
     def stats(self) -> dict[str, Any]:
         """Return the answer to `GET /stats`: see `bench/upstream.py`."""
-        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats") as answer:
+        return self._get("/stats")
+
+    def stop(self) -> None:
+        """Break off all streams."""
+        self._get("/stop")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + path) as answer:
             stats: dict[str, Any] = json.load(answer)
         return stats
 
@@ -176,14 +183,22 @@ def start_fields(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str
 
 @asynccontextmanager
 async def live_turns(
-    url: str, turns: int, per_socket: int, rate: int, codec: str = "json", *, settle_s: float = SETTLE_S
+    url: str,
+    turns: int,
+    per_socket: int,
+    rate: int,
+    codec: str = "json",
+    *,
+    settle_s: float = SETTLE_S,
+    tally: Tally | None = None,
 ) -> AsyncIterator[tuple[Tally, list[Socket]]]:
-    """Run `turns` turns that stream during the block.
+    """Run `turns` turns that stream during the block. With `tally`, they are counted beside those that it has already.
 
     The block begins `settle_s` seconds after each turn has sent three tokens on average. A gateway loads SDKs in its first
     seconds. With a `settle_s` of 4, this isn't measured.
     """
-    tally = Tally()
+    tally = tally or Tally()
+    first = tally.tokens
     sockets = await open_sockets(url, turns // per_socket, tally, codec)
     run = f"{random.getrandbits(48):x}"
     asked = 0
@@ -193,7 +208,7 @@ async def live_turns(
         )
         asked += per_socket
     async with asyncio.timeout(START_S):
-        while tally.tokens < 3 * turns:  # noqa: ASYNC110 - the first ones import the SDK
+        while tally.tokens < first + 3 * turns:  # noqa: ASYNC110 - the first ones import the SDK
             await asyncio.sleep(0.1)
     await asyncio.sleep(settle_s)
     try:

@@ -10,7 +10,17 @@ from statistics import median
 from typing import Any
 
 from bench.client import Tally
-from bench.harness import ENDLESS_TOKENS, Measurement, Upstream, gateway, live_turns, measure_period, program, upstream
+from bench.harness import (
+    ENDLESS_TOKENS,
+    START_S,
+    Measurement,
+    Upstream,
+    gateway,
+    live_turns,
+    measure_period,
+    program,
+    upstream,
+)
 from bench.peer_clients import Peer, connect_http, connect_own_http, connect_socket
 from bench.peers.litellm_proxy import COMMAND as LITELLM
 from bench.scenarios import NS_PER_MS, Figures, Sizes, first_tokens, spread
@@ -77,7 +87,7 @@ async def litellm(sizes: Sizes) -> Figures:
     if not LITELLM.exists():
         return {"installed": False}
     async with upstream() as provider:
-        async with _litellm(provider, rate) as (url, pid):
+        async with litellm_proxy(provider, rate) as (url, pid):
             theirs = await _load(connect_http, url, pid, provider, turns, rate, sizes)
         async with gateway(provider) as running:
             pid = running.process.pid
@@ -86,7 +96,8 @@ async def litellm(sizes: Sizes) -> Figures:
 
 
 @asynccontextmanager
-async def _litellm(provider: Upstream, rate: int) -> AsyncIterator[tuple[str, int]]:
+async def litellm_proxy(provider: Upstream, rate: int) -> AsyncIterator[tuple[str, int]]:
+    """Run the proxy with models for `rate`, and yield its URL and its process id."""
     models = (SHORT, f"paced-{rate}-{ENDLESS_TOKENS}")
     environment = {"OPENAI_BASE_URL": provider.url}
     async with program("bench.peers.litellm_proxy", *models, environment=environment, timeout_s=100, leave_s=5) as (
@@ -119,14 +130,23 @@ async def _streams(
     peers: list[Peer], pid: int, provider: Upstream, rate: int, sizes: Sizes, prefix: str
 ) -> Measurement:
     """Measure one stream on each connection, and close the connections."""
+    async with streaming(peers, rate, prefix, sizes.seconds) as tally:
+        return await measure_period(tally, [pid], provider, sizes.seconds)
+
+
+@asynccontextmanager
+async def streaming(peers: list[Peer], rate: int, prefix: str, settle_s: float) -> AsyncIterator[Tally]:
+    """Run one stream on each connection during the block, which begins `settle_s` seconds after all have begun."""
     tally = Tally()
-    answers = [peer.ask(f"{prefix}paced-{rate}-{ENDLESS_TOKENS}", tally) for peer in peers]
-    await asyncio.gather(*(answer.first for answer in answers))
-    await asyncio.sleep(sizes.seconds)
-    measurement = await measure_period(tally, [pid], provider, sizes.seconds)
-    for peer in peers:
-        peer.close()
-    return measurement
+    try:
+        answers = [peer.ask(f"{prefix}paced-{rate}-{ENDLESS_TOKENS}", tally) for peer in peers]
+        async with asyncio.timeout(START_S):
+            await asyncio.gather(*(answer.first for answer in answers))
+        await asyncio.sleep(settle_s)
+        yield tally
+    finally:
+        for peer in peers:
+            peer.close()
 
 
 async def _ours(provider: Upstream, turns: int, rate: int, sizes: Sizes) -> dict[str, Any]:

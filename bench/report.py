@@ -6,13 +6,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bench.capacity_search import LIMITS_MS
 from bench.plot import bars, shown
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- bench: written by make bench -->", "<!-- /bench -->"
+STORES = {"sqlite": "SQLite", "redis": "Redis"}
 PEERS = {"fastapi": "FastAPI + openai SDK", "litellm": "LiteLLM proxy"}
+WAYS = {
+    "litellm": "LiteLLM proxy{version}, Chat Completions over SSE",
+    "turnwire_chat": "**Turnwire**, Chat Completions over SSE",
+    "fastapi": "FastAPI + openai SDK, WebSocket",
+    "turnwire": "**Turnwire**, WebSocket",
+}
+"""The rows of the table of the turns that a core carries."""
 
 TYPICAL_LOAD = "200 turns x 50/s, 1 per socket, json"
 BUSY_LOAD = "under 1000 live turns x 5/s"
@@ -69,9 +78,10 @@ def table(results: Results) -> str:
     fewest, most = min(runs.values()), max(runs.values())
     repeated = f"{most} runs" if fewest == most else f"{fewest} to {most} runs"
     lines = [
-        f"One core of {machine['cpu']}, Python {machine['python']}, with all features on. The figures are medians of {repeated}; "
-        "`bench/results.json` has the number of runs of each, and all figures.",
+        f"The machine: {machine['cpu']} with {machine['cores']} cores, Python {machine['python']}. Turnwire had all features on. "
+        f"The figures are medians of {repeated}; `bench/results.json` has the number of runs of each, and all figures.",
         "",
+        *_capacity_lines(scenarios.get("turns_per_core", {})),
         "| at the same load | tokens per CPU second | added latency p50 / p99 | first token p50 / p99 |",
         "|---|---|---|---|",
     ]
@@ -86,6 +96,27 @@ def table(results: Results) -> str:
     lines += ["", "| | |", "|---|---|"]
     lines += [f"| {label} | {figure} |" for label, figure in _own_rows(scenarios)]
     return "\n".join(lines)
+
+
+def _capacity_lines(carried: Results) -> list[str]:
+    """Return the table of the turns that a core carries, or nothing if they weren't measured."""
+    if not carried:
+        return []
+    limits = [f"p99 <= {limit} ms" for limit in LIMITS_MS]
+    lines = [
+        f"| one core, turns x 50/s | {' | '.join(f'turns with {limit}' for limit in limits)} | tokens per CPU second there |",
+        "|---|---|---|---|",
+    ]
+    for way, title in WAYS.items():
+        figures = carried[way]
+        if limits[0] not in figures:
+            lines.append(f"| {title.format(version='')} | not installed | | |")
+            continue
+        version = f" {figures['version']}" if "version" in figures else ""
+        turns = " | ".join(shown(figures[limit]["turns"]) for limit in limits)
+        spent = " / ".join(shown(figures[limit]["tokens_per_cpu_s"]) for limit in limits)
+        lines.append(f"| {title.format(version=version)} | {turns} | {spent} |")
+    return [*lines, ""]
 
 
 def _peer_row(name: str, figures: Results) -> str:
@@ -109,6 +140,7 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
     for scenario, store in (("throughput", "SQLite"), ("throughput_redis", "Redis")):
         if (figures := s.get(scenario, {}).get(TYPICAL_LOAD)) is not None:
             rows.append((f"{TYPICAL_LOAD}, {store}", f"{shown(figures['tokens_per_cpu_s'])} tokens per CPU second"))
+    rows += _relay_rows(s)
     if "latency" in s:
         late = s["latency"]
         rows.append(("added latency at 5,000 tokens/s, p50 / p99", f"{late['late_p50_ms']} / {late['late_p99_ms']} ms"))
@@ -132,6 +164,18 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _relay_rows(s: Results) -> list[tuple[str, str]]:
+    """Return the rows of the relay."""
+    return [
+        (
+            f"{load}, {STORES[store]}, beside a relay without protocol and store",
+            f"{figures['ratio']:.2f} of its tokens per CPU second",
+        )
+        for store, pairs in s.get("relay", {}).items()
+        for load, figures in pairs.items()
+    ]
 
 
 def _archive_rows(figures: Results) -> list[tuple[str, str]]:

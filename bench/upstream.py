@@ -3,7 +3,7 @@
 The model's name sets the pace: `paced-50-400` sends 400 tokens at 50 per second. The text of a token is the time at which
 it was written, in ns of the machine's monotonic clock, so that its reader can compute the latency. `prose-50-400` sends
 English text instead. `GET /stats` returns the numbers of sent tokens and of open streams, and the time at which the peer closed
-each unfinished stream, by the text of its input.
+each unfinished stream, by the text of its input. `GET /stop` breaks all streams off.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Pacer:
     def __init__(self) -> None:
         self.sent = 0
         self.streaming = 0
+        self.connections: set[Stream] = set()
         self.closed: dict[str, int] = {}
         self._slots: dict[int, list[Stream]] = {}
         self._tick = 0
@@ -71,6 +72,11 @@ class Pacer:
             self.streaming -= 1
             return
         self._slots.setdefault(self._tick + next_ticks, []).append(stream)
+
+    def stop(self) -> None:
+        """Break off all streams."""
+        for stream in self.connections:
+            stream.abort()
 
     async def run(self) -> None:
         """Run until cancelled. A late tick catches up."""
@@ -100,10 +106,12 @@ class Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         self._transport = cast("asyncio.Transport", transport)
+        self._pacer.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self.gone = True
+        self._pacer.connections.discard(self)
         if self._input is not None:
             self._pacer.closed[self._input] = time.monotonic_ns()
 
@@ -119,6 +127,8 @@ class Stream(asyncio.Protocol):
             return
         self._buffer = body[length:]
         if head.startswith(b"GET "):
+            if head.startswith(b"GET /stop "):
+                self._pacer.stop()
             self._answer_stats()
         else:
             self._begin(json.loads(body[:length]))
@@ -136,6 +146,11 @@ class Stream(asyncio.Protocol):
         self._input = str(messages[-1]["content"])
         self._transport.write(_HEAD)
         self._pacer.add(self)
+
+    def abort(self) -> None:
+        """Close the connection if it has an unfinished answer."""
+        if self._input is not None:
+            self._transport.abort()
 
     def advance(self) -> bool:
         """Write the next token, and with the last one the end. Return whether it was the last one."""

@@ -22,8 +22,9 @@ from gateway.transport.uvicorn_websocket import protocol_classes
 
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
-GC_THRESHOLDS = (20_000, 5, 5)
-"""Collections free little and delay tokens, so they are rare, but not so rare that garbage piles up."""
+GC_THRESHOLDS = (5_000, 3, 40)
+"""Collections free little and delay tokens. Those of all objects are therefore rare, but not so rare that garbage piles up,
+and the others are of few objects: they stop the loop for 1 to 10 ms, where those of 120,000 objects took 45 ms."""
 SWITCH_INTERVAL_S = 0.001
 """How long the event loop waits until it asks another thread to release the GIL.
 

@@ -265,8 +265,19 @@ class Finished(Struct, frozen=True):
 Delta = PartStarted | PartDelta | PartsWithdrawn | UsageReported | Finished | ResponseHandle
 
 
+class TextWriter(Protocol):
+    """A shortcut past a sink, for more text of a part that is open."""
+
+    def write(self, part: int, text: str) -> bool:
+        """Accept more text of part number `part` as `DeltaSink.offer` accepts a batch. Return False if `offer` must be called."""
+
+
 class DeltaSink(Protocol):
     """A receiver of the batches of one answer, in order."""
+
+    @property
+    def text_writer(self) -> TextWriter | None:
+        """The shortcut past this sink, from now on until the end of the answer, or None."""
 
     def offer(self, batch: list[Delta]) -> bool:
         """Accept `batch` without waiting. Return False if it has to go to `put` instead.

@@ -44,6 +44,11 @@ class DeltaBuffer:
         self._drained = 0
         """The number of parts whose start has been returned by `drain`."""
 
+    @property
+    def is_at_text(self) -> bool:
+        """Whether everything was drained, and more text would be appended to the last part."""
+        return self.last_kind == "text" and not (self._batch or self._text or self._high_surrogates)
+
     def append_text(self, kind: PartKind, text: str) -> None:
         """Append `text` to the last part if it is of kind `kind`, otherwise to a new part of that kind.
 

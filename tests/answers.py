@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -25,6 +25,8 @@ STREAMS = Path(__file__).parent / "streams"
 @dataclass
 class Answer:
     """One folded stream. A part is its kind and text; `started`, `signatures` and `data` hold the rest."""
+
+    text_writer: Final[None] = None
 
     parts: list[tuple[str, str]] = field(default_factory=list)
     started: list[PartStarted] = field(default_factory=list)
@@ -134,6 +136,8 @@ def recordings() -> Path:
 
 class Batches:
     """A `DeltaSink` that records the batches. It accepts `offers_max` offered batches; later ones must be put."""
+
+    text_writer: Final = None
 
     def __init__(self, offers_max: int = 0) -> None:
         self.offered: list[list[Delta]] = []

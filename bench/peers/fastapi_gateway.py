@@ -21,12 +21,13 @@ async def chat(websocket: WebSocket) -> None:
     try:
         while True:
             asked = await websocket.receive_json()
-            stream = await client.chat.completions.create(
+            request = client.chat.completions.create(
                 model=asked["model"], messages=[{"role": "user", "content": asked["input"]}], stream=True
             )
-            async for chunk in stream:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    await websocket.send_json({"type": "turn.delta", "text": chunk.choices[0].delta.content})
+            async with await request as stream:  # closes it also if the client leaves
+                async for chunk in stream:
+                    if chunk.choices and chunk.choices[0].delta.content:
+                        await websocket.send_json({"type": "turn.delta", "text": chunk.choices[0].delta.content})
             await websocket.send_json({"type": "done"})
     except WebSocketDisconnect:
         pass
@@ -35,7 +36,7 @@ async def chat(websocket: WebSocket) -> None:
 async def _serve() -> None:
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(app, log_level="warning", ws_ping_interval=None)
+    config = uvicorn.Config(app, log_level="critical", ws_ping_interval=None)
     await uvicorn.Server(config).serve(sockets=[listening])
 
 

@@ -16,6 +16,13 @@ COMMAND = Path(__file__).parent.parent.parent / ".venv-litellm" / "bin" / "litel
 START_TIMEOUT_S = 90
 
 
+def installed_version() -> str | None:
+    """Return the version of LiteLLM in the environment, or None if it isn't installed."""
+    environment = COMMAND.parent.parent
+    found = [path.name for path in environment.glob("lib/python*/site-packages/litellm-*.dist-info")]
+    return found[0].removeprefix("litellm-").removesuffix(".dist-info") if found and COMMAND.exists() else None
+
+
 async def _serve(models: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

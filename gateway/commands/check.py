@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import ArgumentParser, Namespace
+from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.commands.configuration import load_catalog, load_settings
@@ -88,6 +89,9 @@ class _ResponseRecorder:
 
     `first_s` is the time in seconds from the start to the first content, or None.
     """
+
+    text_writer: Final = None
+    """See `DeltaSink`."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()

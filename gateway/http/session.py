@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from structlog.contextvars import bind_contextvars
 
 from gateway.identity.principal import Principal
+from gateway.light_event import LightEvent
 from gateway.protocol.codec import JSON, Codec
 from gateway.protocol.errors import ApiError, CloseCode
 from gateway.protocol.events import Heartbeat
@@ -56,7 +57,7 @@ class HttpSession:
         self.opened_ms = now_ms()
         self.heard_s = asyncio.get_running_loop().time()
         self.wakeup = asyncio.Event()
-        self.finished = asyncio.Event()
+        self.finished = LightEvent()
         self.stop_error: ApiError | None = None
         self.aborted = asyncio.Event()
         self._is_streamed = is_streamed

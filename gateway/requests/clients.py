@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar, Literal, Protocol, get_args
 
+from gateway.light_event import LightEvent
 from gateway.protocol.errors import CODES, CloseCode
 from gateway.protocol.events import Durability, GoingAway
 from gateway.streams.outbox import Outbox
@@ -28,7 +29,7 @@ class Client(Protocol):
     user: str
     opened_ms: int
     outbox: Outbox
-    finished: asyncio.Event
+    finished: LightEvent
 
     def send_heartbeat(self, now: float, interval_s: float) -> None:
         """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time in seconds."""

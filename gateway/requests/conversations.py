@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -53,23 +53,6 @@ class Conversations:
         self._watches_list = False
         self._list_lock = asyncio.Lock()
         self._feedback_lock = asyncio.Lock()
-
-    def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
-        """Return the handler of each request type."""
-        return {
-            p.ConversationCreate: self._create,
-            p.ConversationList: self._list,
-            p.ConversationGet: self._get,
-            p.ConversationUpdate: self._update,
-            p.ConversationClear: self._clear,
-            p.ConversationDelete: self._delete,
-            p.ConversationMessages: self._messages,
-            p.ConversationAttach: self._attach,
-            p.ConversationDetach: self._detach,
-            p.ConversationsAttach: self._attach_list,
-            p.ConversationsDetach: self._detach_list,
-            p.FeedbackPut: self._feedback,
-        }
 
     @property
     def is_idle(self) -> bool:
@@ -241,6 +224,22 @@ class Conversations:
             large.charge(self._user, len(record.body))
             body = await offload(len(record.body), body_of, record)
         return msgspec.structs.replace(record, body=b""), body.model
+
+    HANDLERS: ClassVar[dict[type[p.Request], Callable[[Conversations, Any], Coroutine[Any, Any, Any]]]] = {
+        p.ConversationCreate: _create,
+        p.ConversationList: _list,
+        p.ConversationGet: _get,
+        p.ConversationUpdate: _update,
+        p.ConversationClear: _clear,
+        p.ConversationDelete: _delete,
+        p.ConversationMessages: _messages,
+        p.ConversationAttach: _attach,
+        p.ConversationDetach: _detach,
+        p.ConversationsAttach: _attach_list,
+        p.ConversationsDetach: _detach_list,
+        p.FeedbackPut: _feedback,
+    }
+    """The handler of each request type."""
 
 
 def fit_page(items: Iterable[T]) -> list[T]:

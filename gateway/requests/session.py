@@ -19,6 +19,7 @@ from structlog.contextvars import bind_contextvars
 
 from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import Principal, missing_scope
+from gateway.light_event import LightEvent
 from gateway.limits.limits import UNTHROTTLED, UNTHROTTLED_IN_FLIGHT
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
@@ -42,7 +43,6 @@ INVALID_FRAMES_MAX = 20
 INVALID_FRAMES_WINDOW_S = 10.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
-Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
 
 class Session:
@@ -82,18 +82,10 @@ class Session:
         self._in_flight_ids: set[str] = set()
         self._in_flight = 0
         self._large_answer_lock = asyncio.Lock()
-        self._large_sent = asyncio.Event()
-        self._invalid_frame_times: deque[float] = deque(maxlen=INVALID_FRAMES_MAX)
-        self._turns = turns = Turns(services, user, outbox, self._retention_days, in_bodies=in_bodies)
-        self._conversations = Conversations(services, user, outbox, turns, self._retention_days)
-        self._handlers: dict[type[p.Request], Handler] = {
-            p.Auth: self._auth,
-            p.Ping: self._ping,
-            p.ModelsList: self._models,
-            p.UsageGet: self._usage,
-            **turns.handlers(),
-            **self._conversations.handlers(),
-        }
+        self._large_sent = LightEvent()
+        self._invalid_frame_times: deque[float] | None = None
+        self._turns = Turns(services, user, outbox, self._retention_days, in_bodies=in_bodies)
+        self._conversations = Conversations(services, user, outbox, self._turns, self._retention_days)
 
     def _retention_days(self) -> int | None:
         return self._credential.principal.retention_days
@@ -114,7 +106,8 @@ class Session:
         """Answer a frame that can't be used with its error. Report a client that sends too many invalid frames."""
         self._answer_error(refused.id, refused.error)
         if refused.error.code == "invalid_frame":
-            now, times = time.monotonic(), self._invalid_frame_times
+            self._invalid_frame_times = times = self._invalid_frame_times or deque(maxlen=INVALID_FRAMES_MAX)
+            now = time.monotonic()
             times.append(now)
             if len(times) == INVALID_FRAMES_MAX and now - times[0] <= INVALID_FRAMES_WINDOW_S:
                 self._on_invalid_frames()
@@ -194,9 +187,17 @@ class Session:
             self._credential.check(request)
             if isinstance(request, self.LARGE_ANSWERS):
                 self._services.limits.large_answers.check(self._user)
-            return await self._handlers[type(request)](request)
+            return await self._start(request)
         except Exception as error:
             raise as_api_error(error) from None
+
+    def _start(self, request: p.AnyRequest) -> Coroutine[Any, Any, Any]:
+        kind = type(request)
+        if kind in Turns.HANDLERS:
+            return Turns.HANDLERS[kind](self._turns, request)
+        if kind in Conversations.HANDLERS:
+            return Conversations.HANDLERS[kind](self._conversations, request)
+        return self.HANDLERS[kind](self, request)
 
     def _finish(self, request_id: str | None) -> None:
         self._in_flight -= 1
@@ -240,6 +241,14 @@ class Session:
             since_ms = time_of("since", request.since)
         sums = await self._services.store.usage(self._user, request.conversation, since_ms)
         return r.Sums(usage_view(sums), cost_from_nano(sums.cost_nano))
+
+    HANDLERS: ClassVar[dict[type[p.Request], Callable[[Session, Any], Coroutine[Any, Any, Any]]]] = {
+        p.Auth: _auth,
+        p.Ping: _ping,
+        p.ModelsList: _models,
+        p.UsageGet: _usage,
+    }
+    """The handlers of the requests that are neither of a turn nor of a conversation."""
 
 
 def auth_result(principal: Principal) -> r.Identity:

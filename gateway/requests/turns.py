@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
-from weakref import WeakSet
+from typing import Any, ClassVar
+from weakref import ReferenceType, ref
 
 from msgspec import Struct
 
@@ -59,24 +59,16 @@ class Turns:
         self._retention_days = retention_days
         self._in_bodies = in_bodies
         self._cancel_requests = CancelRequests(services, user)
-        self._started: WeakSet[LiveTurn] = WeakSet()
+        self._started: list[ReferenceType[LiveTurn]] = []
         """Weak references: the registry holds running turns, and an idle client doesn't keep ended ones in memory."""
-
-    def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
-        """Return the handler of each request type."""
-        return {
-            p.TurnStart: self._start,
-            p.TurnEstimate: self._estimate,
-            p.TurnCancel: self._cancel,
-            p.TurnAttach: self._attach,
-            p.TurnDetach: self._detach,
-            p.TurnGet: self._get,
-        }
 
     @property
     def is_idle(self) -> bool:
         """Whether none of the turns that were started here is live."""
-        return not any(live_turn.is_live for live_turn in self._started)
+        return not self._live_turns()
+
+    def _live_turns(self) -> list[ReferenceType[LiveTurn]]:
+        return [started for started in self._started if (turn := started()) is not None and turn.is_live]
 
     def cancels_only_here(self, request: p.Request) -> bool:
         """Return whether `request` cancels turns by id and all of them run in this process."""
@@ -90,7 +82,7 @@ class Turns:
         prepared = await prepared if isinstance(prepared, Awaitable) else prepared
         live_turn, is_new = self._services.starter.start(self._user, request, prepared, self._retention_days())
         if is_new:
-            self._started.add(live_turn)
+            self._started.append(ref(live_turn))
             live_turn.attach(self._outbox, None, 0)
         try:
             record = await asyncio.shield(live_turn.accepted)
@@ -152,8 +144,7 @@ class Turns:
 
         A start of a turn that this process knows already is exempt.
         """
-        for live_turn in [live_turn for live_turn in self._started if not live_turn.is_live]:
-            self._started.discard(live_turn)
+        self._started = self._live_turns()
         turns_max = self._services.settings.turns_per_connection
         if len(self._started) >= turns_max and (turn is None or self._services.registry.get(self._user, turn) is None):
             raise ApiError(
@@ -248,6 +239,16 @@ class Turns:
                 return await live_view(live_turn, record)
         record = await self._services.store.turn(self._user, request.turn)
         return await stored_view(self._services.store, record)
+
+    HANDLERS: ClassVar[dict[type[p.Request], Callable[[Turns, Any], Coroutine[Any, Any, Any]]]] = {
+        p.TurnStart: _start,
+        p.TurnEstimate: _estimate,
+        p.TurnCancel: _cancel,
+        p.TurnAttach: _attach,
+        p.TurnDetach: _detach,
+        p.TurnGet: _get,
+    }
+    """The handler of each request type. One table for all clients, because it is larger than the rest of a session."""
 
 
 def _turn_not_found(turn: str) -> ErrorBody:

@@ -11,12 +11,14 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from gateway.identity.credential_lease import CredentialLease
+from gateway.light_event import LightEvent
+from gateway.limits.connections import ConnectionPermit
 from gateway.protocol.errors import CODES, CloseCode
 from gateway.protocol.events import AuthExpiring, Heartbeat, Limits, Ready
 from gateway.protocol.ids import new_id, now_ms, rfc3339
@@ -45,22 +47,25 @@ class WebSocketEndpoint:
     """The ASGI application at `/ws`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket from its opening to its close."""
+        """Open one WebSocket, and serve it to its close. Our own server serves it after this has returned."""
         services: Services = scope["state"]["services"]
         await receive()
         adopt_trace_context(scope["headers"])
-        with services.limits.connection_permit() as permit:
+        permit = services.limits.connection_permit()
+        accepted: AcceptedSocket | None = None
+        try:
             accepted = await open_socket(services, permit, scope, receive, send)
+        finally:
             if accepted is None:
-                return
-            connection = Connection(services, accepted, websocket_of(scope), send)
-            services.clients.add(connection)
-            if services.runner.is_draining:  # draining began while the socket was being opened
-                connection.close_when_drained(CloseCode.DRAINING, CODES["shutting_down"].message)
-            try:
-                await connection.run(receive)
-            finally:
-                services.clients.remove(connection)
+                permit.release()
+        if accepted is None:
+            return
+        socket, context = websocket_of(scope), get_contextvars()
+        if socket is None:
+            await Connection(services, permit, accepted, None, send).serve(receive, context)
+        else:
+            connection = Connection(services, permit, accepted, socket, cast("Send", socket.send))
+            socket.serve_after_opening(connection.serve(cast("Receive", socket.receive), context))
 
 
 class Connection:
@@ -69,11 +74,17 @@ class Connection:
     transport: ClassVar[Transport] = "websocket"
 
     def __init__(
-        self, services: Services, accepted: AcceptedSocket, socket: BoundedWebSocket | None, send: Send
+        self,
+        services: Services,
+        permit: ConnectionPermit,
+        accepted: AcceptedSocket,
+        socket: BoundedWebSocket | None,
+        send: Send,
     ) -> None:
         self.id = new_id("cn")
         self.user = accepted.principal.user
         self.opened_ms = now_ms()
+        self._permit = permit
         self._accepted = accepted
         settings = services.settings
         self._services = services
@@ -83,23 +94,35 @@ class Connection:
         self._frame_writer = FrameWriter(socket, send)
         self._closing: tuple[CloseCode, str] | None = None
         self._write_task: asyncio.Task[None] | None = None
-        self.finished = asyncio.Event()
+        self.finished = LightEvent()
         self._requests: set[asyncio.Task[None]] = set()
-        self._has_capacity = asyncio.Event()
+        self._has_capacity = LightEvent()
         queue = MultiplexedOutbox if "as" in accepted.principal.scopes else Outbox
         self.outbox = queue(
             accepted.codec, settings.outbox_bytes, self._frame_writer.wake, self._on_overflow, self._has_capacity.set
         )
         self.outbox.put(self._ready())
 
-    async def run(self, receive: Receive) -> None:
-        """Serve the connection until the client or the gateway closes it."""
-        with bound_contextvars(connection=self.id, user=self.user):
-            log.info("connection opened", codec=self._codec.name)
-            await self._serve(receive)
-            log.info("connection closed")
+    async def serve(self, receive: Receive, context: dict[str, Any]) -> None:
+        """Serve the connection until the client or the gateway closes it, and release its permit.
 
-    async def _serve(self, receive: Receive) -> None:
+        `context` has the variables of the log lines about the opening. The task must be this connection's own.
+        """
+        services = self._services
+        bind_contextvars(**context, connection=self.id, user=self.user)
+        del context
+        services.clients.add(self)
+        if services.runner.is_draining:  # draining began while the socket was being opened
+            self.close_when_drained(CloseCode.DRAINING, CODES["shutting_down"].message)
+        log.info("connection opened", codec=self._codec.name)
+        try:
+            await self._run(receive)
+        finally:
+            services.clients.remove(self)
+            self._permit.release()
+        log.info("connection closed")
+
+    async def _run(self, receive: Receive) -> None:
         async with asyncio.TaskGroup() as tasks:
             requests = self._requests
 

@@ -6,6 +6,8 @@ A loop callback writes the frames that the socket accepts at once. A task sends 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 from gateway.sockets.opening import Send
 from gateway.streams.outbox import Outbox
@@ -14,10 +16,7 @@ from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
 
 
 class FrameWriter:
-    """The writer of one connection. `socket` is written to directly, bypassing ASGI; None means only `send` is used.
-
-    `sent_at` is the time of the last send, in seconds on the event loop's clock.
-    """
+    """The writer of one connection. `socket` is written to directly, bypassing ASGI; None means only `send` is used."""
 
     def __init__(self, socket: BoundedWebSocket | None, send: Send) -> None:
         self._socket = socket
@@ -27,11 +26,24 @@ class FrameWriter:
         self._is_write_scheduled = False
         self._is_finishing = False
         self._loop = asyncio.get_running_loop()
-        self.sent_at = self._loop.time()
+        self._write_soon: Callable[[bytes], bool] | None = None
+        self._sent_at = self._loop.time()
+
+    @property
+    def sent_at(self) -> float:
+        """The time of the last send, in seconds on the event loop's clock."""
+        return self._sent_at if self._socket is None else max(self._sent_at, self._socket.sent_s)
+
+    @sent_at.setter
+    def sent_at(self, now: float) -> None:
+        self._sent_at = now
 
     async def run(self, outbox: Outbox) -> None:
         """Send the frames of `outbox` until `finish` is called. Raises `OSError` if the client is gone."""
         self._outbox = outbox
+        self._first_byte = BINARY if outbox.codec.binary else TEXT
+        if self._socket is not None:
+            self._write_soon = partial(self._socket.write_frame_soon, self._first_byte)
         await pump(outbox, self._send_frame, self._wait)
 
     async def _send_frame(self, frame: bytes) -> bool:
@@ -39,13 +51,14 @@ class FrameWriter:
             await self._send({"type": "websocket.send", "bytes": frame})
         else:
             await self._send({"type": "websocket.send", "text": frame.decode()})
-        self.sent_at = self._loop.time()
+        self._sent_at = self._loop.time()
         return True
 
     async def _wait(self) -> bool:
         if self._is_finishing:
             return False
         self._idle = self._loop.create_future()
+        self._set_idle()
         await self._idle
         return True
 
@@ -56,7 +69,10 @@ class FrameWriter:
 
     def wake(self) -> None:
         """Schedule a write in the event loop's next iteration. It includes all frames that are queued until then."""
-        if self._idle is not None and not self._is_write_scheduled:
+        if self._idle is None:
+            return
+        self._outbox.write_soon = None
+        if not self._is_write_scheduled:
             self._is_write_scheduled = True
             self._loop.call_soon(self._write)
 
@@ -68,14 +84,17 @@ class FrameWriter:
             return
         if socket is not None and not self._is_finishing:
             outbox = self._outbox
-            first_byte = BINARY if outbox.codec.binary else TEXT
             for _ in range(WRITES_BEFORE_YIELD):
                 if not socket.is_writable:
                     break
                 payload = outbox.next_frame()
                 if payload is None:
+                    self._set_idle()
                     return
-                socket.write_frame(first_byte, payload)
+                socket.write_frame(self._first_byte, payload)
                 notify_sent(outbox)
-                self.sent_at = self._loop.time()
         idle.set_result(None)
+
+    def _set_idle(self) -> None:
+        if self._write_soon is not None and not self._is_finishing:
+            self._outbox.write_soon = self._write_soon

@@ -118,6 +118,8 @@ class Outbox:
         """The measurement to notify when a frame is handed to the socket. It is set on `connection_outbox` only."""
         self.connection_outbox: Outbox = self
         """The queue that the socket sends from."""
+        self.write_soon: Callable[[bytes], bool] | None = None
+        """Writes a frame, or returns False if the socket can't take it now. None unless nothing else waits to be sent."""
         self._bytes_max = bytes_max
         self._on_wake = on_wake
         self._on_overflow = on_overflow

@@ -10,17 +10,21 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio.transports import BaseTransport
+from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.protocol import OPEN
 
+from gateway.light_event import LightEvent
 from gateway.protocol.errors import CloseCode
 from gateway.settings import Settings
+from gateway.transport.message_queue import MessageQueue
 from gateway.transport.uvicorn_http import (
     WRITE_BUFFER_HIGH_BYTES,
     BoundedHttp,
@@ -41,21 +45,52 @@ TEXT, BINARY = 0x81, 0x82
 """The first byte of a message that is sent as one frame."""
 
 
+class FrameBatch:
+    """The frames that all sockets of a server write together, in the event loop's next iteration.
+
+    Python code between two system calls costs more than the same code in one go, and a client that is written to again
+    while it is still awake needn't be woken.
+    """
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[BoundedWebSocket, int, bytes]] = []
+
+    def add(self, socket: BoundedWebSocket, first_byte: int, payload: bytes) -> None:
+        """Add a frame; see `BoundedWebSocket.write_frame` for `first_byte`. It is dropped if its socket closes before."""
+        if not self._frames:
+            socket.loop.call_soon(self._write)
+        self._frames.append((socket, first_byte, payload))
+
+    def _write(self) -> None:
+        frames, self._frames = self._frames, []
+        for socket, first_byte, payload in frames:
+            if socket.is_open:
+                socket.write_frame(first_byte, payload)
+
+
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket with bounds on the opening, messages, buffers and the close."""
 
     settings: Settings
+    batch: FrameBatch
     _opening_timer: asyncio.TimerHandle | None = None
     _message_timer: asyncio.TimerHandle | None = None
     _abort_timer: asyncio.TimerHandle | None = None
+    _work_after_opening: Coroutine[Any, Any, None] | None = None
     _unparsed = b""
-    _heard: asyncio.Event | None = None
+    _heard: LightEvent | None = None
     """Set at each arrival of data, once `answers` has been called."""
+    sent_s = 0.0
+    """The time of the last frame that bypassed ASGI, in seconds on the event loop's clock."""
     heard_s = 0.0
     """The time of the last data from the client, in seconds on the event loop's clock."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.queue = cast("Any", MessageQueue())
+        self.writable = cast("Any", LightEvent())
+        self.writable.set()
+        self.app = cast("Any", partial(_open_and_serve, self.app))
         self.conn = Handshake(max_size=self.config.ws_max_size, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
@@ -85,10 +120,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         elif not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    async def run_asgi(self) -> None:
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application, with this protocol in its scope so that it can write frames directly."""
         self.scope["extensions"] = cast("Any", {**(self.scope["extensions"] or {}), EXTENSION: self})
-        await super().run_asgi()
+        return super().run_asgi()
+
+    def serve_after_opening(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in the application's task after the application has returned. The socket is closed when it ends.
+
+        So the application's middleware and the scope don't take memory for as long as the socket is open.
+        """
+        self._work_after_opening = work
 
     def accept_messages_of(self, bytes_max: int) -> None:
         """Accept messages of up to `bytes_max` bytes from now on, instead of those of a frame of our own protocol."""
@@ -107,6 +149,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def write_frame(self, first_byte: int, payload: bytes) -> None:
         """Write a message in one frame, without a task. `first_byte` is `TEXT` or `BINARY`. Requires `is_writable`."""
         self.transport.write(encode_frame(first_byte, payload))
+        self.sent_s = self.loop.time()
+
+    def write_frame_soon(self, first_byte: int, payload: bytes) -> bool:
+        """Write a message as `write_frame` does (see there for `first_byte`), but with the frames of other sockets.
+
+        Return False if earlier ones wait for the socket.
+        """
+        if self.transport.get_write_buffer_size():
+            return False
+        self.batch.add(self, first_byte, payload)
+        return True
 
     async def answers(self, timeout_s: float) -> bool:
         """Ping the client. Return whether anything was received from it within `timeout_s` seconds.
@@ -117,7 +170,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return True
         if not self.is_open:
             return False
-        heard = self._heard = self._heard or asyncio.Event()
+        heard = self._heard = self._heard or LightEvent()
         heard.clear()
         pinged_s = self.loop.time()
         self.conn.send_ping(random.randbytes(4))
@@ -254,6 +307,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             raise ClientDisconnected  # an aborted transport would raise RuntimeError
         if message["type"] != "websocket.close" or not self.handshake_complete:
             await super().send(message)
+            if message["type"] == "websocket.accept" and self._opening_timer is not None:
+                self._opening_timer.cancel()
+                self._opening_timer = None
             if message["type"] == "websocket.http.response.body" and self.close_sent:
                 self.handshake_complete = True  # the opening was refused, which isn't an error
                 self._abort_later()
@@ -263,6 +319,18 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.close_timer is not None:
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+async def _open_and_serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run the application, then the work that it has left to its socket, if any."""
+    await app(scope, receive, send)
+    socket = websocket_of(scope)
+    assert socket is not None
+    work, socket._work_after_opening = socket._work_after_opening, None
+    if work is not None:
+        socket.scope = cast("Any", {})  # nothing reads it after the opening
+        del scope, receive, send, socket
+        await work
 
 
 def websocket_of(scope: Scope) -> BoundedWebSocket | None:
@@ -288,5 +356,5 @@ def protocol_classes(settings: Settings, charge: Charge = charge_nobody) -> dict
     """
     return {
         "http": type("Http", (BoundedHttp,), {"settings": settings, "charge": staticmethod(charge)}),
-        "ws": type("WebSocket", (BoundedWebSocket,), {"settings": settings}),
+        "ws": type("WebSocket", (BoundedWebSocket,), {"settings": settings, "batch": FrameBatch()}),
     }

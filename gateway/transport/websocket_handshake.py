@@ -19,9 +19,11 @@ class Handshake(ServerProtocol):
     """The handshake of the library. Each of its responses has the id of the request."""
 
     request_id = ""
+    _request: Request | None = None
 
     def accept(self, request: Request) -> Response:
         """Return the response to the opening. Give the request an id if it has none that can be used."""
+        self._request = request
         self.request_id = request_id_in(
             (name.lower().encode(), value.encode()) for name, value in request.headers.raw_items()
         )
@@ -31,9 +33,12 @@ class Handshake(ServerProtocol):
         return super().accept(request)
 
     def send_response(self, response: Response) -> None:
-        """Send a response to the opening."""
+        """Send a response to the opening, and forget the headers of both: they would be kept as long as the socket."""
         response.headers.setdefault(REQUEST_ID, self.request_id)
         super().send_response(response)
+        response.headers.clear()
+        if self._request is not None:
+            self._request.headers.clear()
 
 
 def opening_error_response(error: Exception) -> bytes:

@@ -67,17 +67,25 @@ class History:
 
     The limits are `bytes_max` bytes of messages, `items_max` messages and parts in total, and another `bytes_max` bytes
     for data that parts refer to by address: each message that is loaded for its data counts once, and each address
-    counts the size of its data. `new` is a message that isn't stored, and follows every branch.
+    counts the size of its data. `new` is a message that isn't stored, and follows every branch. `first` is a stored message
+    without a parent; a branch that ends at it isn't read from the store.
     """
 
     def __init__(
-        self, store: AnswerStore, user: str, bytes_max: int, items_max: int, new: ChatMessage | None = None
+        self,
+        store: AnswerStore,
+        user: str,
+        bytes_max: int,
+        items_max: int,
+        new: ChatMessage | None = None,
+        first: MessageRecord | None = None,
     ) -> None:
         self._store = store
         self._user = user
         self._bytes_max = bytes_max
         self._items_max = items_max
         self._new = new
+        self._first = first
         self._remaining_bytes = bytes_max
         self._parts_of: dict[str, list[Part]] = {}
 
@@ -93,7 +101,9 @@ class History:
         records: list[MessageRecord] = []
         older = 0
         try:
-            if conversation is not None and last is not None:
+            if self._first is not None and last == self._first.id:
+                records = [self._first]
+            elif conversation is not None and last is not None:
                 records, older = await self._store.branch(
                     self._user, conversation, last, self._bytes_max, self._items_max
                 )

@@ -8,7 +8,7 @@ from gateway.offload import offload
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.request_builder import RequestBuilder
 from gateway.turns.token_estimate import estimate_tokens, request_tokens
-from providers.base import ChatRequest, Delta, Part, ProviderError, too_long
+from providers.base import ChatRequest, Delta, Part, ProviderError, TextWriter, too_long
 from providers.continuation import Way, way_to_continue
 from providers.route import Route
 
@@ -129,6 +129,11 @@ class AnswerContinuer:
     def on_start(self) -> None:
         """See `Requester`."""
         self._builder.on_start()
+
+    @property
+    def text_writer(self) -> TextWriter | None:
+        """See `DeltaSink`."""
+        return self._builder.text_writer
 
     def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`."""

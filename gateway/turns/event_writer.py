@@ -70,14 +70,16 @@ class EventWriter:
         """Whether reading of a provider's answer has begun."""
         self.route: Route | None = None
         """The route of the latest request, or None before the first."""
-        self._on_events = on_events
+        self.on_events = on_events
         self.parent = parent
-        self._output_bytes_max = output_bytes_max
+        self.output_bytes_max = output_bytes_max
         self._parts_max = parts_max
         self.accepted_at = time.monotonic() - age_ms / 1000
         self._requested_at: float | None = None
-        self._first_token_at: float | None = None
-        self._part_count = 0
+        self.first_token_at: float | None = None
+        """The time of the first batch, on the monotonic clock."""
+        self.part_count = 0
+        """The number of parts that are open."""
         self._images = ImageEvents(live_turn, output_bytes_max)
         self._is_resumed = False
         self._attempts = 0
@@ -113,7 +115,7 @@ class EventWriter:
         self._images.batch_chars = 0
         for delta in batch:
             if type(delta) is PartDelta:
-                if not 0 <= delta.part < self._part_count:
+                if not 0 <= delta.part < self.part_count:
                     raise IllegalTransition(f"delta of part {delta.part}, which isn't open")
                 text = delta.text
                 if text and len(text) <= UNSPLIT_CHARS_MAX:
@@ -124,7 +126,7 @@ class EventWriter:
                     seq += 1
                     events.append(event)
             elif type(delta) is PartStarted:
-                if self._part_count == self._parts_max:
+                if self.part_count == self._parts_max:
                     self._abort_at_limit(f"{self._parts_max} parts")
                     break
                 seq += 1
@@ -133,20 +135,20 @@ class EventWriter:
                 seq = max(seq, self._record_delta(delta, seq, events))
         if not events:
             return
-        first = self._first_token_at is None
+        first = self.first_token_at is None
         if first:
-            self._first_token_at = time.monotonic()
+            self.first_token_at = time.monotonic()
         if live_turn.batch_observer is not None:
             live_turn.batch_observer.record_batch(live_turn)
         live_turn.publish(events)
-        self._on_events(live_turn, urgent=first)
-        if live_turn.output_bytes > self._output_bytes_max:
-            self._abort_at_limit(f"{self._output_bytes_max} bytes")
+        self.on_events(live_turn, urgent=first)
+        if live_turn.output_bytes > self.output_bytes_max:
+            self._abort_at_limit(f"{self.output_bytes_max} bytes")
 
     def _open_part(self, started: PartStarted, seq: int) -> TurnPart:
-        if started.part != self._part_count:
-            raise IllegalTransition(f"part {started.part} instead of part {self._part_count}")
-        self._part_count += 1
+        if started.part != self.part_count:
+            raise IllegalTransition(f"part {started.part} instead of part {self.part_count}")
+        self.part_count += 1
         if started.size is not None:
             started = self._images.open(started)
         elif started.kind == "tool_call":
@@ -196,12 +198,12 @@ class EventWriter:
         live_turn.set_response_handle(handle, seq)
         if live_turn.state == "running" and live_turn.log.end == seq - 1:
             live_turn.publish([TurnStatus(turn=live_turn.turn, seq=seq, status="running")])
-            self._on_events(live_turn, urgent=True)
+            self.on_events(live_turn, urgent=True)
 
     def publish(self, event: TurnEvent) -> None:
         """Publish an event that the gateway makes, not the provider."""
         self.live_turn.publish([event])
-        self._on_events(self.live_turn)
+        self.on_events(self.live_turn)
 
     def publish_status(self, **fields: Any) -> None:
         """Publish a `turn.status` with these fields."""
@@ -211,7 +213,7 @@ class EventWriter:
     def resume_parts(self) -> list[Part]:
         """Continue the part numbers of an answer that another owner began. Return the parts it has so far."""
         parts = self.parts()
-        self._part_count = len(parts)
+        self.part_count = len(parts)
         self._is_resumed = bool(parts)
         return parts
 
@@ -227,9 +229,9 @@ class EventWriter:
         )
         for events in slices:
             live_turn.publish(list(events))
-            self._on_events(live_turn)
+            self.on_events(live_turn)
             await asyncio.sleep(0)  # raises if the turn was aborted
-        self._part_count = len(parts)
+        self.part_count = len(parts)
         self._accounts.earlier_parts = parts
 
     def exclude(self, parts: list[Part]) -> None:
@@ -296,7 +298,8 @@ class EventWriter:
         self.publish(TurnReset(live_turn.turn, live_turn.log.end + 1, live_turn.epoch, reason))
 
     def _forget_parts(self) -> None:
-        self._part_count = 0
+        self.part_count = 0
+        """The number of parts that are open."""
         self._images.forget()
 
     def totals(self, parts: list[Part]) -> tuple[Usage | None, int | None]:
@@ -323,7 +326,7 @@ class EventWriter:
         """Return the number of attempts, and the durations in ms from acceptance on."""
         now = time.monotonic()
         asked_at = self._requested_at or now
-        first_token_at = None if self._is_resumed else self._first_token_at  # the former owner sent the first one
+        first_token_at = None if self._is_resumed else self.first_token_at  # the former owner sent the first one
         return Timing(
             queued_ms=_ms(asked_at - self.accepted_at),
             total_ms=_ms(now - self.accepted_at),

@@ -38,7 +38,7 @@ class Leases:
 
         False while the store can't be reached: the owner can't be determined then, and the turns continue.
         """
-        return self._writer.is_reachable() and self._time() - self._confirmed_at > self._lease_s
+        return self._time() - self._confirmed_at > self._lease_s and self._writer.is_reachable()
 
     async def confirm(self) -> None:
         """Renew the leases if they are stale, before anything more is published.

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.light_event import LightEvent
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import EndStatus, TurnDelta, TurnDetached, TurnEvent, TurnReset
 from gateway.protocol.ids import now_ms
@@ -45,8 +46,8 @@ class LiveTurn:
         self.state: State = "accepting"
         self.signal = AbortSignal()
         self.accepted: asyncio.Future[TurnRecord] = asyncio.get_running_loop().create_future()
-        self.stopped = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.stopped = LightEvent()
+        self.ended = LightEvent()
         self.end_status: EndStatus | None = None
         self.is_owned = True
         self._on_presence_changed: Callable[[LiveTurn], object] = lambda _: None
@@ -62,6 +63,8 @@ class LiveTurn:
         """The handle for resuming the provider's response. The log stores it with event `response_handle_seq`."""
         self.response_handle_seq = 0
         self._attachments: set[Attachment] = set()
+        self.sole_attachment: Attachment | None = None
+        """The attachment of the only connection of this process. None if there are more, or none."""
         self._disconnect_grace_s: float | None = None
         self._on_abandoned: Callable[[LiveTurn], object] = lambda _: None
         self.disconnect_timer: asyncio.TimerHandle | None = None
@@ -155,11 +158,12 @@ class LiveTurn:
         attachment = Attachment(self.log, outbox, after, reset_frame, self._on_detached)
         is_first = not self._attachments
         self._attachments.add(attachment)
+        self.sole_attachment = attachment if is_first else None
         if is_first and not self.is_owned:
             self._on_presence_changed(self)
         self._cancel_disconnect_timer()
         if attachment.is_done:
-            self._attachments.discard(attachment)
+            self._discard(attachment)
             outbox.detach(self.turn)
         else:
             outbox.attach(attachment)
@@ -186,8 +190,12 @@ class LiveTurn:
     def _reset_frame(self, outbox: Outbox, reason: str) -> bytes:
         return outbox.codec.encode(TurnReset(self.turn, 0, self.epoch, reason))
 
-    def _on_detached(self, attachment: Attachment) -> None:
+    def _discard(self, attachment: Attachment) -> None:
         self._attachments.discard(attachment)
+        self.sole_attachment = next(iter(self._attachments)) if len(self._attachments) == 1 else None
+
+    def _on_detached(self, attachment: Attachment) -> None:
+        self._discard(attachment)
         if not self._attachments and self.is_live:
             self.start_disconnect_timer()
             if not self.is_owned:
@@ -258,7 +266,8 @@ class LiveTurn:
 
     def mark_stored(self, seq: int) -> None:
         """Record that the store's log ends at `seq`."""
-        self.stored_seq = min(seq, self.log.end)
+        end = len(self.log.events)
+        self.stored_seq = seq if seq < end else end
 
     def begin_epoch(self, epoch: int) -> None:
         """Begin `epoch`: all later events are written in it.

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.protocol.events import TurnEvent, TurnReset
-from gateway.protocol.part_data import PartData
+from gateway.protocol.part_data import DATA_PIECE_CHARS, PartData
 from gateway.turns.live_turn import LiveTurn
 from providers.base import ResponseHandle
 from store.records import Append, LogEntry
@@ -54,7 +54,9 @@ def unstored(live_turn: LiveTurn, *more: TurnEvent) -> Append:
 
 def next_append(live_turn: LiveTurn) -> Append:
     """Return the next append of an owned turn's unstored events, cut to about `APPEND_BYTES_MAX`."""
-    append = _append(live_turn, _cut_data(live_turn.log.events[live_turn.stored_seq :]))
+    events = live_turn.log.events[live_turn.stored_seq :]
+    may_be_long = len(events) * DATA_PIECE_CHARS > APPEND_BYTES_MAX
+    append = _append(live_turn, _cut_data(events) if may_be_long else events)
     if len(append.payload) <= APPEND_BYTES_MAX:
         return append
     count = max(1, (append.last - live_turn.stored_seq) * APPEND_BYTES_MAX // len(append.payload))
@@ -74,8 +76,9 @@ def _cut_data(events: list[TurnEvent]) -> list[TurnEvent]:
 
 def _append(live_turn: LiveTurn, events: list[TurnEvent]) -> Append:
     first, last = live_turn.stored_seq + 1, live_turn.stored_seq + len(events)
-    items: list[TurnEvent | ResponseHandle] = [*events]
+    items: list[TurnEvent] | list[TurnEvent | ResponseHandle] = events
     if live_turn.response_handle is not None and first <= live_turn.response_handle_seq <= last:
         # The handle is directly before its event: it has to follow an earlier `turn.reset`, which discards handles.
-        items.insert(live_turn.response_handle_seq - first, live_turn.response_handle)
-    return Append(live_turn.user, live_turn.turn, live_turn.epoch, first, last, _encode(items))
+        index = live_turn.response_handle_seq - first
+        items = [*events[:index], live_turn.response_handle, *events[index:]]
+    return Append(live_turn.user, live_turn.turn, live_turn.log.epoch, first, last, _encode(items))

@@ -87,8 +87,9 @@ class LogWriter:
     def mark_unwritten(self, live_turn: LiveTurn, *, urgent: bool = False) -> None:
         """Have the next flush write the turn's new events. `urgent`: flush now instead of at the next interval."""
         lane = self._failing_lane if live_turn in self._failing else self._lane
-        lane.dirty[live_turn] = None
-        lane.has_unwritten.set()
+        if live_turn not in lane.dirty:
+            lane.dirty[live_turn] = None
+            lane.has_unwritten.set()
         if urgent:
             lane.flush_now.set()
 
@@ -141,14 +142,14 @@ class LogWriter:
             except StoreError:
                 self._keep(lane, live_turns, began)
                 raise
+            self._failing.difference_update(live_turns)
             failed: list[LiveTurn] = []
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
                 if reply.outcome == "unavailable":
                     failed.append(live_turn)
                     continue
-                self._failing.discard(live_turn)
                 # Skip a turn that was lost, or taken over again, during the call.
-                if live_turn.is_owned and live_turn.epoch == append.epoch:
+                if live_turn.is_owned and live_turn.log.epoch == append.epoch:
                     self._apply_reply(live_turn, reply)
             if failed:
                 self._failing.update(failed)
@@ -165,14 +166,15 @@ class LogWriter:
         self.report_reachable(reachable=False, since=began)
 
     def _apply_reply(self, live_turn: LiveTurn, reply: Appended) -> None:
-        apply_cancel(live_turn, reply.cancel)
+        if reply.cancel is not None:
+            apply_cancel(live_turn, reply.cancel)
         if reply.outcome == "fenced":
             live_turn.signal.abort(Abort("lost"))
         elif reply.outcome == "missing":
             self.schedule_restore(live_turn)
         else:
             live_turn.mark_stored(reply.end)
-            if live_turn.stored_seq < live_turn.log.end:
+            if live_turn.stored_seq < len(live_turn.log.events):
                 self.mark_unwritten(live_turn)
 
     def schedule_restore(self, live_turn: LiveTurn) -> None:
@@ -251,7 +253,7 @@ class LogWriter:
 
 
 def _is_unwritten(live_turn: LiveTurn) -> bool:
-    return live_turn.is_owned and live_turn.is_live and live_turn.stored_seq < live_turn.log.end
+    return live_turn.is_owned and live_turn.stored_seq < len(live_turn.log.events) and live_turn.is_live
 
 
 def apply_cancel(live_turn: LiveTurn, abort: bytes | None) -> None:

@@ -9,6 +9,7 @@ from msgspec import structs
 from gateway.offload import offload, request_size
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
+from gateway.turns.text_fast_path import TextFastPath
 from gateway.turns.trimming import fits, trim
 from providers.base import ChatRequest, Delta, ProviderError, too_long
 from providers.fit.context import fit
@@ -69,6 +70,8 @@ class RequestBuilder:
         self._stateless = stateless
         self._published_omitted = 0
         self._size = request_size(chat_request)
+        self.text_writer = TextFastPath(event_writer, leases)
+        """See `DeltaSink`."""
 
     def is_primary(self, route: Route) -> bool:
         """Return whether `route` is that of the model that the turn asks for."""

@@ -41,7 +41,7 @@ from providers.errors.tracebacks import drop_tracebacks
 from providers.retry.retry import RetryingClient
 from providers.route import Route
 from store.errors import NotFound, StoreError
-from store.records import ConversationRecord, TurnRecord
+from store.records import ConversationRecord, MessageRecord, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
@@ -71,7 +71,8 @@ class RunPlan:
     `request` is None while a turn with a large request waits; the store has the request. `answer_parts` holds the parts
     of the answer that an earlier owner published, to be continued. `resumed`: the provider still has that answer,
     under the live turn's response handle, and continues it. `continuing`: the routes whose models are asked to continue it,
-    in this order, if the provider doesn't.
+    in this order, if the provider doesn't. `first`: the input, if it is the first message of a new conversation and the
+    turn doesn't wait.
     """
 
     request: TurnStart | None
@@ -84,6 +85,7 @@ class RunPlan:
     continuing: list[Route] = field(default_factory=list)
     repeats: bool = False
     """Whether the answer that the request continues is to be repeated first."""
+    first: MessageRecord | None = None
 
 
 class TurnRunner:
@@ -273,8 +275,9 @@ class TurnRunner:
                 if plan.repeats:
                     await self._repeat_answer(live_turn, event_writer, plan, request)
                 chat_request = await self._input.chat_request(
-                    live_turn, plan.turn, plan.conversation, request, plan.route.model
+                    live_turn, plan.turn, plan.conversation, request, plan.route.model, plan.first
                 )
+                plan.first = None
                 is_replayed = bool(plan.answer_parts or plan.resumed) and not plan.continuing
                 if is_replayed:
                     chat_request = chat_request.continuing(plan.answer_parts, live_turn.response_handle)

@@ -131,6 +131,9 @@ class TurnStarter:
         event_writer.publish(first)
         live_turn.accepted.set_result(turn)
         plan = RunPlan(request, turn, route, conversation, queue, repeats=request.continue_)
+        is_first = conversation is None and accepted.input is not None and accepted.input.parent is None
+        if is_first and not queue.must_wait:
+            plan.first = accepted.input  # of a new conversation: there is no history to read
         if queue.must_wait and len(prepared.content) > QUEUED_REQUEST_BYTES_MAX:
             plan.request = None
             live_turn.set_acceptance(None, live_turn.conversation_record)

@@ -23,7 +23,7 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter
 from providers.base import ChatRequest
 from store.errors import NotFound, StoreError
-from store.records import ConversationRecord, TurnRecord
+from store.records import ConversationRecord, MessageRecord, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
@@ -52,9 +52,12 @@ class InputReader:
         conversation: ConversationRecord | None,
         request: TurnStart,
         upstream_model: str,
+        first: MessageRecord | None = None,
     ) -> ChatRequest:
-        """Return the request to the provider, with its history. Raises `ApiError`."""
-        return await _retry(live_turn, partial(self._build, live_turn, turn, conversation, request, upstream_model))
+        """Return the request to the provider, with its history. `first`: see `History`. Raises `ApiError`."""
+        return await _retry(
+            live_turn, partial(self._build, live_turn, turn, conversation, request, upstream_model, first)
+        )
 
     async def answer(self, live_turn: LiveTurn, request: TurnStart) -> ContinuedAnswer:
         """Return the answer that the request continues. Raises `ApiError`."""
@@ -77,6 +80,7 @@ class InputReader:
         conversation: ConversationRecord | None,
         request: TurnStart,
         upstream_model: str,
+        first: MessageRecord | None,
     ) -> ChatRequest:
         """Return the request with its history. Raises `ApiError` and `StoreError`.
 
@@ -85,7 +89,7 @@ class InputReader:
 
         async def read() -> ChatRequest:
             settings = self._settings
-            history = History(self._store, live_turn.user, settings.context_bytes, settings.request_items)
+            history = History(self._store, live_turn.user, settings.context_bytes, settings.request_items, first=first)
             return await build_chat_request(
                 history, turn, conversation, request, upstream_model, settings.system_prompt
             )

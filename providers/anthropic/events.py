@@ -29,6 +29,8 @@ _PAUSES: Final = ("pause_turn", "pause_run", "compaction")
 class MessagesDecoder:
     """The decoder of one stream. See `stream.Decoder`. An event's type is in its JSON, in its name, or in both."""
 
+    plain = None
+
     def __init__(self, failures: Failures, quirks: Quirks | None = None, request: ChatRequest | None = None) -> None:
         self.parts = DeltaBuffer(is_rest=request is not None and request.asks_for_rest)
         self._blocks = ContentBlocks(self.parts, _tagged_text(self.parts, quirks, request))

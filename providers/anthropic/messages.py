@@ -25,5 +25,8 @@ class Dialect(SdkDialect):
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
         create = self._client.messages.with_streaming_response.create
-        opening = create(**as_is(messages_body(request, route)), timeout=self._timeout(route))
-        await self._stream(opening, MessagesDecoder(self._failures, route.quirks, request), sink)
+        await self._stream(
+            create(**as_is(messages_body(request, route)), timeout=self._timeout(route)),
+            MessagesDecoder(self._failures, route.quirks, request),
+            sink,
+        )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LARGE_READ_BYTES, SLICE_S, PAUSE_FACTOR = 4096, 0.002, 9
 """If a read of at least `LARGE_READ_BYTES` takes more than `SLICE_S` of CPU time to process, reading pauses for
 `PAUSE_FACTOR` times as long."""
+TOGETHER_BYTES_MAX: Final = 4096
+"""How many bytes of chunks are passed on together. A longer chunk is passed alone, because it may need another thread."""
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
@@ -55,9 +57,21 @@ class ChunkFastPath(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. If processing took too long, pause reading so that other connections are served."""
-        start_s = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
+        if len(data) < LARGE_READ_BYTES:
+            # Most reads are one chunk. Another function would cost as much as all that is done here.
+            size = _CHUNK_SIZE.match(data) if self._between_chunks else None
+            if (
+                size is None
+                or self.body is None
+                or not 2 < len(data) - (begin := size.end()) == int(size[1], 16) + 2
+                or not data.endswith(b"\r\n")
+                or not self.body.offer(data[begin:-2])
+            ):
+                self._receive(data)
+            return
+        start_s = time.thread_time()
         self._receive(data)
-        if start_s is not None and (duration_s := time.thread_time() - start_s) > SLICE_S:
+        if (duration_s := time.thread_time() - start_s) > SLICE_S:
             self._pause_reading(duration_s * PAUSE_FACTOR)
 
     def _pause_reading(self, seconds: float) -> None:
@@ -90,15 +104,25 @@ class ChunkFastPath(asyncio.Protocol):
         body.notify()
 
     def _pass_chunks(self, data: bytes, body: ResponseBody) -> int:
-        """Pass the complete chunks at the start of `data` to `body` while it accepts them. Return their end offset."""
-        begin = 0
+        """Pass the complete chunks at the start of `data` to `body` while it accepts them. Return their end offset.
+
+        Those of one read are passed together, so that they are decoded and sent together.
+        """
+        begin = passed = 0
+        contents: list[bytes] = []
         while (size := _CHUNK_SIZE.match(data, begin)) is not None:
             content = size.end()
             end = content + int(size[1], 16)
-            if end == content or data[end : end + 2] != b"\r\n" or not body.offer(data[content:end]):
+            if end == content or data[end : end + 2] != b"\r\n":
                 break
+            if contents and end - passed > TOGETHER_BYTES_MAX:
+                if not body.offer(b"".join(contents)):
+                    return passed
+                contents.clear()
+                passed = begin
+            contents.append(data[content:end])
             begin = end + 2
-        return begin
+        return begin if contents and body.offer(b"".join(contents)) else passed
 
     def eof_received(self) -> None:
         """Pass the end of the data to aiohttp's protocol. See `asyncio.Protocol`."""

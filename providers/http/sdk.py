@@ -14,6 +14,7 @@ import httpx2
 from providers.base import DeltaSink
 from providers.endpoint import Endpoint
 from providers.errors.failures import Failures
+from providers.http.body import ResponseBody
 from providers.http.sse import SseParser
 from providers.http.stream import Decoder, DeltaStream, Parser
 from providers.http.transport import body_of, http_client
@@ -66,16 +67,17 @@ class SdkDialect:
         Raise `ProviderError` on failure.
         """
         with self._errors():
-            async with opening as response:
-                body = body_of(response.http_response)
-                timeouts = self._timeouts
-                stream = DeltaStream(
-                    body, decoder, self._failures, timeouts.between_events_s, sink, self.PARSER(), timeouts.alive_s
-                )
-                try:
-                    await stream.run()
-                finally:
-                    self.skipped_events += stream.skipped
+            body = await _open(opening)
+            del opening
+            timeouts = self._timeouts
+            stream = DeltaStream(
+                body, decoder, self._failures, timeouts.between_events_s, sink, self.PARSER(), timeouts.alive_s
+            )
+            try:
+                await stream.run()
+            finally:
+                self.skipped_events += stream.skipped
+                await body.aclose()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -90,3 +92,13 @@ class SdkDialect:
     async def aclose(self) -> None:
         """Close the client's connections."""
         await self._client.close()
+
+
+async def _open(opening: AbstractAsyncContextManager[Any]) -> ResponseBody:
+    """Send the request. Return the body of the response, which the caller closes.
+
+    At its exit, the SDK's context would only close this body. Until then it would keep the request with all of its
+    messages and the response, which take more memory than the rest of the stream.
+    """
+    response = await opening.__aenter__()
+    return body_of(response.http_response)

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import httpx2
 
-from providers.base import Delta, DeltaSink, ProviderError
+from providers.base import Delta, DeltaSink, PartDelta, ProviderError, TextWriter
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.tracebacks import drop_tracebacks
@@ -37,6 +37,20 @@ _TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for siz
 """What the last line may be if the stream ended within the name of a field, or right after the name."""
 
 
+class Shortcut(Protocol):
+    """A short way for chunks that hold plain text and nothing else. What it does is what the parser and the decoder do."""
+
+    @property
+    def part(self) -> int:
+        """The number of the part to which the text belongs."""
+
+    def decode(self, chunk: bytes) -> str | None:
+        """Return the text of a chunk, which shows progress, or None if the chunk has to go the long way."""
+
+    def observe(self, chunk: bytes, events: list[Event]) -> None:
+        """Learn from a chunk that went the long way. It is called after each of them, once the decoder was drained."""
+
+
 class Decoder(Protocol):
     """A dialect's decoder of events. It collects deltas in `parts` and does no I/O."""
 
@@ -45,6 +59,10 @@ class Decoder(Protocol):
     """Whether the finish reason is known. Usage may follow."""
     done: bool
     """Whether the stream is complete and nothing can follow."""
+
+    @property
+    def plain(self) -> Shortcut | None:
+        """The short way for the most frequent chunks, or None if the dialect has none."""
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. Return whether it shows progress.
@@ -94,11 +112,13 @@ class DeltaStream:
     ) -> None:
         self._body = body
         self._decoder = decoder
+        self._plain = decoder.plain
         self._failures = failures
         self._between_s = between_s
         self._alive_s = alive_s
         self._parser = parser or SseParser()
         self._sink = sink
+        self._text_writer: TextWriter | None = None
         self._pending: list[Delta] = []
         """The batch that the sink didn't accept."""
         self._large_events: list[Event] = []
@@ -144,6 +164,14 @@ class DeltaStream:
         Return False in three cases: the stream has ended; another thread has to decode the events; or the sink didn't
         accept the batch, so that `put` has to wait for the sink.
         """
+        plain = self._plain
+        if plain is not None and (text := plain.decode(chunk)) is not None:
+            self._body.extend_deadline(self._between_s)
+            if self._text_writer is None:
+                self._text_writer = self._sink.text_writer
+            elif self._text_writer.write(plain.part, text):
+                return True
+            return self._offer([PartDelta(plain.part, text)])
         events = self._parser.feed(chunk)
         self._has_events = self._has_events or (bool(events) and events[-1][0] != UNFRAMED)
         # A large event spans several reads, so the read that completes it returns it first.
@@ -159,6 +187,12 @@ class DeltaStream:
             self._end()
             return False
         batch = decoder.parts.drain()
+        if plain is not None:
+            plain.observe(chunk, events)
+        return self._offer(batch)
+
+    def _offer(self, batch: list[Delta]) -> bool:
+        """Offer a batch to the sink. Return whether to continue with the next read."""
         if not batch or self._sink.offer(batch):
             return True
         self._pending = batch

@@ -9,11 +9,12 @@ import asyncio
 import io
 import socket
 import ssl
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import aiohttp
 import httpx2
+from multidict import istr
 from yarl import URL
 
 from providers.http.body import ResponseBody
@@ -67,7 +68,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
                 response = await session.request(
                     request.method,
                     URL(str(request.url), encoded=True),
-                    headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+                    headers=[_header(name, value) for name, value in request.headers.raw],
                     data=content if len(content) <= BODY_PIECE_BYTES else io.BytesIO(content),
                     allow_redirects=False,
                     ssl=tls_context() if request.url.scheme == "https" else True,
@@ -104,6 +105,12 @@ class HttpTransport(httpx2.AsyncBaseTransport):
             proxy=self._proxy,
         )
         return self._session
+
+
+@lru_cache(maxsize=256)
+def _header(name: bytes, value: bytes) -> tuple[istr, str]:
+    """Return a header as aiohttp keeps it until the end of the response. Nearly all requests have the same ones."""
+    return istr(name.decode("latin-1")), value.decode("latin-1")
 
 
 @cache

@@ -25,5 +25,8 @@ class Dialect(OpenAiDialect):
         create = self._create
         if request.partial_answer and route.quirks.prefill_path:
             create = self._at_path(route.quirks.prefill_path).chat.completions.with_streaming_response.create
-        opening = create(**as_is(chat_arguments(request, route)), timeout=self._timeout(route))
-        await self._stream(opening, ChatDecoder(route.quirks, self._failures, request), sink)
+        await self._stream(
+            create(**as_is(chat_arguments(request, route)), timeout=self._timeout(route)),
+            ChatDecoder(route.quirks, self._failures, request),
+            sink,
+        )

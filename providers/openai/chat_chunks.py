@@ -30,6 +30,7 @@ from providers.openai.chat_schema import (
     is_marked_as_thought,
 )
 from providers.openai.choice_selector import ChoiceSelector
+from providers.openai.plain_chunks import PlainChunks
 from providers.openai.reasoning import TEXT, Reasoning
 from providers.openai.reasoning_fields import ReasoningFields
 from providers.openai.tool_calls import ToolCallAssembler
@@ -59,7 +60,7 @@ class ChatDecoder:
         self._choices = ChoiceSelector()
         self._said: list[str] = []
         """The text so far, as it arrived."""
-        self._record_text = self._said.append
+        self.record_text = self._said.append
         self._usage = UsageReports(quirks)
         self._reasoning = Reasoning(self.parts)
         self._reasoning_fields = ReasoningFields(self.parts, self._reasoning, keeps_details=quirks.reasoning_details)
@@ -70,6 +71,23 @@ class ChatDecoder:
         self._media = Media(self.parts)
         self._citation_urls: list[str] = []
         """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
+        self.plain = PlainChunks(self)
+
+    @property
+    def choice(self) -> int:
+        """The index of the choice that is the answer."""
+        return self._choices.index
+
+    @property
+    def watched_text(self) -> list[str] | None:
+        """The list to which text has to be added too, or None if there is none."""
+        return None if self._tags is None else self._tags.watched
+
+    @property
+    def only_appends_text(self) -> bool:
+        """Whether text without "<", as the latest chunk had, would only be recorded, and appended to the current part."""
+        is_watched = self._tags is None or self._tags.watched is not None
+        return is_watched and not self.finishing and self.parts.is_at_text
 
     def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. An empty chunk isn't progress of the model: see `has_content`."""
@@ -195,7 +213,7 @@ class ChatDecoder:
             if not isinstance(content, str) or delta.extra_content is not None:
                 self._add_pieces(content if isinstance(content, list) else [content], delta.extra_content)
             else:
-                self._record_text(content)
+                self.record_text(content)
                 if self._tags is None:
                     parts.append_text("text", content)
                 elif (watched := self._tags.watched) is not None and "<" not in content:
@@ -279,7 +297,7 @@ class ChatDecoder:
             self._media.add_piece(piece.type, piece, has_text=bool(piece.words))
 
     def _add_text(self, text: str) -> None:
-        self._record_text(text)
+        self.record_text(text)
         if self._tags is None:
             self.parts.append_text("text", text)
         elif text:

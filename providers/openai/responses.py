@@ -40,14 +40,18 @@ class Dialect(OpenAiDialect):
         tools = [tool.name for tool in request.tools]
         if (handle := request.response_handle) is None:
             stored_for = route.id if route.quirks.background else None
-            opening = self._responses.create(**as_is(responses_arguments(request, route)), timeout=timeout)
-            decoder = ResponsesDecoder(route.quirks, self._failures, stored_for, tools, is_rest=request.asks_for_rest)
-            await self._stream(opening, decoder, sink)
+            await self._stream(
+                self._responses.create(**as_is(responses_arguments(request, route)), timeout=timeout),
+                ResponsesDecoder(route.quirks, self._failures, stored_for, tools, is_rest=request.asks_for_rest),
+                sink,
+            )
             return
-        opening = self._responses.retrieve(handle.id, **retrieve_arguments(route), timeout=timeout)
-        replay_sink = ReplaySink(request.partial_answer, sink)
         try:
-            await self._stream(opening, ResponsesDecoder(route.quirks, self._failures, tools=tools), replay_sink)
+            await self._stream(
+                self._responses.retrieve(handle.id, **retrieve_arguments(route), timeout=timeout),
+                ResponsesDecoder(route.quirks, self._failures, tools=tools),
+                ReplaySink(request.partial_answer, sink),
+            )
         except ReplayMismatch as error:
             raise self._failures.incomplete(error) from error
         except ProviderError as error:

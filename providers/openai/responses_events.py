@@ -88,6 +88,8 @@ class ResponsesDecoder:
     `tools` are the names of the client's tools, or None if they aren't known. `is_rest` is that of `DeltaBuffer`.
     """
 
+    plain = None
+
     def __init__(
         self,
         quirks: Quirks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from providers.base import ChatRequest, Delta, DeltaSink, ProviderError
+from providers.base import ChatRequest, Delta, DeltaSink, ProviderError, TextWriter
 from providers.route import Route
 
 
@@ -71,6 +71,11 @@ class ContinuingRequester:
     def on_start(self) -> None:
         """See `Requester`."""
         self._continuer.on_start()
+
+    @property
+    def text_writer(self) -> TextWriter | None:
+        """See `DeltaSink`."""
+        return self._continuer.text_writer
 
     def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`."""

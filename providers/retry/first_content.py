@@ -14,6 +14,7 @@ from providers.base import (
     Provider,
     ProviderError,
     ResponseHandle,
+    TextWriter,
 )
 from providers.route import Route
 
@@ -51,6 +52,11 @@ class _FirstContent:
         self._requester = requester
         self._on_start = on_start
         self._held: list[Delta] = []
+
+    @property
+    def text_writer(self) -> TextWriter | None:
+        """See `DeltaSink`. None if the answer hasn't started."""
+        return self._requester.text_writer if self.started else None
 
     def offer(self, batch: list[Delta]) -> bool:
         """Pass `batch` on if the answer has started. Otherwise return False. See `DeltaSink`."""

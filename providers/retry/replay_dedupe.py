@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import Final
 
 from providers.base import (
     Delta,
@@ -79,6 +80,9 @@ def _skip(received: list[int], part: int, piece: str) -> str:
 
 class ReplaySink:
     """A sink that passes the batches of a replayed answer to `sink`, without the parts `received` before."""
+
+    text_writer: Final = None
+    """See `DeltaSink`."""
 
     def __init__(self, received: Iterable[Part], sink: DeltaSink) -> None:
         self._replay = ReplayFilter(received)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import structs
 
@@ -27,6 +28,9 @@ class SeamSink:
     The first text continues the last text part, unless reasoning followed that. All other parts are numbered after the
     parts that were said. See `Seam` for the other arguments.
     """
+
+    text_writer: Final = None
+    """See `DeltaSink`."""
 
     def __init__(
         self,

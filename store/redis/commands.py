@@ -22,7 +22,10 @@ def pack_commands(commands: Sequence[tuple[Argument, ...]]) -> Iterator[list[Any
     pack: Any = pack_command  # its annotation allows only commands of one word
     small: list[Any] = []  # bytes and slices of bytes, which the annotations of redis-py don't allow
     for command in commands:
-        if not any(map(_is_large, command)):
+        # A loop without a call, because a flush has thousands of arguments.
+        if not [
+            one for one in command if one.__class__ is tuple or (one.__class__ is bytes and len(one) > SLICE_BYTES)
+        ]:
             small.append(pack(command))
             continue
         small.append(b"*%d\r\n" % len(command))
@@ -37,10 +40,6 @@ def pack_commands(commands: Sequence[tuple[Argument, ...]]) -> Iterator[list[Any
                         small = []
             small.append(b"\r\n")
     yield small
-
-
-def _is_large(argument: Argument) -> bool:
-    return isinstance(argument, tuple) or (isinstance(argument, bytes) and len(argument) > SLICE_BYTES)
 
 
 def _encode(argument: bytes | str | int) -> bytes:

@@ -19,6 +19,7 @@ from store.errors import CLOSED, StoreError
 from store.local_pubsub import LocalPubSub
 from store.sqlite.errors import translated_errors
 from store.sqlite.file_security import USE_ANOTHER_FILE, check_owners, create_private, warn_if_exposed
+from store.sqlite.flushes import Flushes
 from store.sqlite.journal import Checkpointer
 from store.sqlite.lock import lock_database
 
@@ -27,10 +28,10 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _INDEXES = Path(__file__).with_name("indexes.sql")
-_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5, 6, 7)}
+_UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3, 4, 5, 6, 7, 8)}
 """The scripts that upgrade an older version, by that version."""
 
 
@@ -39,6 +40,7 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self.flushes = Flushes()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-store")
         self._connection: sqlite3.Connection | None = None
         self._checkpointer: Checkpointer | None = None
@@ -129,9 +131,15 @@ class Database:
         assert connection is not None, "calls are queued, so this one came before the close"
         with translated_errors(self._path):
             before = connection.total_changes
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                result = work(connection)
+            try:
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    self.flushes.begin(connection)
+                    result = work(connection)
+            except BaseException:
+                self.flushes.roll_back()
+                raise
+            self.flushes.commit()
             if self._checkpointer is not None and connection.total_changes != before:
                 self._checkpointer.checkpoint_if_long()
             return result
@@ -148,6 +156,7 @@ class Database:
                 if in_file:
                     self._lock = lock_database(self._path)
                 _set_up(self._connection)
+                self.flushes.connect(self._connection)
                 if in_file:
                     real_path = os.path.realpath(self._path)
                     self._checkpointer = Checkpointer(real_path, _connect(real_path))

@@ -11,6 +11,7 @@ import time
 
 from store.errors import StoreError
 from store.sqlite.ephemeral import SqliteEphemeral
+from store.sqlite.flushes import Flushes
 from store.sqlite.leases import delete_lease
 from store.sqlite.log import delete_newest
 from store.sqlite.search import SqliteSearch
@@ -30,7 +31,7 @@ class SqliteErasure(SqliteSearch, SqliteEphemeral):
     async def erase_user(self, user: str) -> None:
         """See `HistoryStore`."""
         self.forget_limits(user)
-        while await self._db.run(_erase_slice, user):
+        while await self._db.run(_erase_slice, self._db.flushes, user):
             pass
         await self.unindex_removed()
         await self._purge_index()
@@ -56,11 +57,11 @@ def _merge(db: sqlite3.Connection, pages: int) -> bool:
     return db.total_changes - before >= 2  # see "The merge Command" in the documentation of FTS5
 
 
-def _erase_slice(db: sqlite3.Connection, user: str) -> bool:
+def _erase_slice(db: sqlite3.Connection, flushes: Flushes, user: str) -> bool:
     """Delete a part of what the user has. Return whether there may be more."""
     began = time.perf_counter()
     while time.perf_counter() - began < SLICE_S:
-        if not (_erase_turns(db, user) or _erase_messages(db, user)):
+        if not (_erase_turns(db, flushes, user) or _erase_messages(db, user)):
             break
     else:
         return True
@@ -71,12 +72,12 @@ def _erase_slice(db: sqlite3.Connection, user: str) -> bool:
     return False
 
 
-def _erase_turns(db: sqlite3.Connection, user: str) -> bool:
+def _erase_turns(db: sqlite3.Connection, flushes: Flushes, user: str) -> bool:
     """Delete some of the user's turns and their logs. Return whether there were any."""
     rows = db.execute("SELECT n FROM turns WHERE user = ? LIMIT ?", (user, ROWS_AT_ONCE)).fetchall()
     for row in rows:
         n = row["n"]
-        if delete_newest(db, n, LOG_ENTRIES_AT_ONCE) == LOG_ENTRIES_AT_ONCE:
+        if delete_newest(db, flushes, n, LOG_ENTRIES_AT_ONCE, erase=True) >= LOG_ENTRIES_AT_ONCE:
             return True
         delete_lease(db, n)
         db.execute("DELETE FROM queues WHERE turn = ?", (n,))

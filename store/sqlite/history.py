@@ -13,6 +13,7 @@ from store.errors import Limited, NotFound
 from store.local_pubsub import Publication, list_publication
 from store.records import DAY_MS, PINNED_MAX, Change, ConversationRecord, Counters, MessageRecord, TurnLimits
 from store.sqlite.database import SqlitePart
+from store.sqlite.flushes import Flushes
 from store.sqlite.limits import check_storage, has_conversation
 from store.sqlite.log import delete_newest
 from store.sqlite.turns import running_in_conversation
@@ -59,7 +60,7 @@ class SqliteHistory(SqlitePart):
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        return await self._change(_delete_conversation, user, conversation)
+        return await self._change(_delete_conversation, user, conversation, self._db.flushes)
 
     async def _change(self, work: Callable[..., T], user: str, conversation: str, *args: object) -> T:
         """Run `work(connection, user, conversation, …)`, which changes the conversation, and publish the change."""
@@ -244,11 +245,11 @@ def touch_conversation(db: sqlite3.Connection, key: str, now_ms: int) -> None:
     )
 
 
-def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -> list[str]:
+def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str, flushes: Flushes) -> list[str]:
     key = get_key(db, user, conversation)
     running = [row["turn"] for row in running_in_conversation(db, user, key)]
     for row in db.execute("SELECT n FROM turns WHERE conversation = ? AND logged", (key,)).fetchall():
-        delete_newest(db, row["n"])
+        delete_newest(db, flushes, row["n"], erase=True)
     db.execute("DELETE FROM conversations WHERE key = ?", (key,))
     return running
 

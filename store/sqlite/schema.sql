@@ -117,7 +117,8 @@ CREATE INDEX IF NOT EXISTS turns_with_log ON turns (stored_ms) WHERE logged;
 CREATE INDEX IF NOT EXISTS turns_by_conversation ON turns (conversation);
 CREATE INDEX IF NOT EXISTS turns_by_end ON turns (user, ended_ms);
 
--- One row for each append. `turn` is the number of the turn's row, which stays valid when an id is reused. A turn's
+-- One row for each append, or for appends that are in rows of `flushes`: then the column `flushes` has their numbers as JSON, and
+-- `payload` is empty. `turn` is the number of the turn's row, which stays valid when an id is reused. A turn's
 -- entries are a chain, from the newest one back by `previous`. So a flush of many turns adds rows at the table's end
 -- and changes neighboring rows of `log_tails`; with an index by turn it would change a page for each turn.
 CREATE TABLE IF NOT EXISTS log (
@@ -127,7 +128,8 @@ CREATE TABLE IF NOT EXISTS log (
     epoch INTEGER NOT NULL,
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
-    payload BLOB NOT NULL
+    payload BLOB NOT NULL,
+    flushes TEXT
 );
 CREATE TABLE IF NOT EXISTS log_tails (
     turn INTEGER PRIMARY KEY,
@@ -137,6 +139,17 @@ CREATE TABLE IF NOT EXISTS log_tails (
 CREATE TRIGGER IF NOT EXISTS log_grows AFTER INSERT ON log BEGIN
     INSERT OR REPLACE INTO log_tails (turn, entry, last) VALUES (new.turn, new.n, new.last);
 END;
+
+-- Entries of many turns in each row: see `flushes.py`. `entries` says whose they are and how long each payload is, as
+-- MessagePack, and `payloads` has the payloads one after another. `since` is the first row that no row of `log` named when
+-- this one was written, so that only the newest rows are read after a crash.
+CREATE TABLE IF NOT EXISTS flushes (
+    n INTEGER PRIMARY KEY,
+    since INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    entries BLOB NOT NULL,
+    payloads BLOB NOT NULL
+);
 
 -- A lease has no meaning for the next process, which can open the file only if this one is dead. So leases are written
 -- in the same transactions as turns, but never to the file. `until_s` is by the monotonic clock.

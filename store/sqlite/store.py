@@ -63,7 +63,7 @@ class SqliteStore(SqliteLeases, SqliteHistory, SqliteFeedback, SqliteUsage, Sqli
 
     def __init__(self, path: str, *, log_ttl_s: float = 600) -> None:
         super().__init__(Database(path))
-        self._log = SqliteLog(log_ttl_s)
+        self._log = SqliteLog(log_ttl_s, self._db.flushes)
 
     async def open(self) -> None:
         """See `Store`."""

@@ -10,7 +10,7 @@ from store.errors import NotFound
 from store.records import TurnRecord
 
 TURN_ID_TTL_MS = 24 * 3600 * 1000
-_LOG_END = "coalesce(seq, (SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0) AS seq"
+_LOG_END = "coalesce(seq, newest_seq(turns.n), (SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0) AS seq"
 """The last seq of the turn's log, even if the log has expired; 0 if nothing was written."""
 _CONVERSATION = "(SELECT id FROM conversations WHERE key = turns.conversation) AS conversation"
 _EXPRESSIONS = {"conversation": _CONVERSATION, "seq": _LOG_END}

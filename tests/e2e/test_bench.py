@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import archive, capacity, peer_scenarios, scenarios
+from bench import archive, capacity, peer_scenarios, pinned, scenarios
 from bench.__main__ import measure, median_of
 from bench.client import Tally, open_sockets
 from bench.plot import bars
@@ -17,6 +17,7 @@ from bench.soak import Sample, judge
 from tests.in_loop_server import serving
 
 pytestmark = pytest.mark.e2e
+MACHINE = {"cpu": "a core", "cores": 2, "python": "3"}
 
 
 def test_the_bench_measures_and_reports() -> None:
@@ -32,11 +33,36 @@ def test_the_bench_measures_and_reports() -> None:
     assert pair["fastapi"]["tokens_per_s"] > 0
     assert pair["turnwire"]["tokens_per_s"] > 0
     assert measured["overload"]["whole answers"] == "20 of 20"
-    machine = {"cpu": "a core", "python": "3"}
-    text = table({"machine": machine, "runs": dict.fromkeys(measured, 1), "scenarios": measured})
+    text = table({"machine": MACHINE, "runs": dict.fromkeys(measured, 1), "scenarios": measured})
     assert "FastAPI + openai SDK" in text
     assert "added latency at 5,000 tokens/s" in text
     assert set(plots(measured)) == {"tokens_per_cpu_second", "added_latency"}
+
+
+def test_the_turns_that_a_core_carries_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turnwire is measured with both protocols beside its peers. A peer that isn't installed has a row without figures."""
+    monkeypatch.setattr(pinned, "installed_version", lambda: None)
+    measured = measure(pinned.turns_per_core, SMOKE, 2)
+    for name in ("fastapi", "turnwire", "turnwire_chat"):
+        assert measured[name]["loads"]["10"]["tokens_per_cpu_s"] > 0
+    other = {"turns": 12, "tokens_per_cpu_s": 740}
+    scenario = {**measured, "fastapi": {"p99 <= 10 ms": other, "p99 <= 100 ms": {**other, "turns": 20}}}
+    results = {"machine": MACHINE, "runs": {"turns_per_core": 2}, "scenarios": {"turns_per_core": scenario}}
+    text = table(results)
+    assert "The machine: a core with 2 cores, Python 3." in text
+    assert "| FastAPI + openai SDK, WebSocket | 12 | 20 | 740 / 740 |" in text
+    assert "| LiteLLM proxy, Chat Completions over SSE | not installed | | |" in text
+    assert "| **Turnwire**, Chat Completions over SSE | " in text
+    measured["litellm"] = {**scenario["fastapi"], "version": "1.108.7"}
+    results["scenarios"] = {"turns_per_core": measured}
+    assert "| LiteLLM proxy 1.108.7, Chat Completions over SSE | 12 | 20 | 740 / 740 |" in table(results)
+
+
+def test_the_median_is_taken_of_the_runs_that_have_a_figure() -> None:
+    """A figure that not all runs have gets the median of those that have it."""
+    assert median_of([{"loads": {"10": 1, "15": 5}}, {"loads": {"10": 3, "12": 7}}]) == {
+        "loads": {"10": 2, "15": 5, "12": 7}
+    }
 
 
 def test_the_median_of_each_nested_number_is_taken() -> None:
@@ -53,9 +79,7 @@ def test_the_costs_of_an_archive_are_in_the_table() -> None:
         "20 tokens x 1000/s": {"without an archive": {"cpu_ms_per_turn": 4.2}},
         "from the last chunk to the ending": {"with an archive": times},
     }
-    text = table(
-        {"machine": {"cpu": "a core", "python": "3"}, "runs": {"archive": 1}, "scenarios": {"archive": figures}}
-    )
+    text = table({"machine": MACHINE, "runs": {"archive": 1}, "scenarios": {"archive": figures}})
     assert "| 400 tokens x 50/s, with an archive | 97% of the tokens per CPU second without it |" in text
     assert "| a turn of 20 tokens x 1000/s, without an archive | 4.2 ms of CPU |" in text
     assert "| last chunk to ending, with an archive, p50 / p99 | 5 / 20.5 ms |" in text

@@ -60,9 +60,10 @@ async def test_a_turn_lost_before_its_context_is_read_is_restored(store: Control
     await empty.open()
     try:
         async with open_instance(store, lease_s=30) as instance, open_client(instance.services) as ann:
+            conversation = (await ann.request("conversation.create"))["id"]
             with store.failing("append"):  # otherwise the log's next flush may notice the loss first
                 with store.failing("branch", 1):
-                    await ann.start("t", demo=DEMO)
+                    await ann.start("t", conversation=conversation, demo=DEMO)
                     await eventually(lambda: "branch" in store.calls)
                     store.real = empty
                 await ann.until(lambda: ann.turns["t"].seq > 5)

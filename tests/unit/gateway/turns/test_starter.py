@@ -17,6 +17,7 @@ from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, Part
 from providers.route import Route
 from store.errors import Conflict
 from tests.client import RequestFailed
+from tests.demo import expected
 from tests.in_process import SLOW, ControlledStore, SessionClient, open_client, open_services
 from tests.scripted import ScriptedProviders
 
@@ -487,6 +488,23 @@ async def test_a_turn_waits_for_a_store_that_cannot_read_its_history(
         await ann.start("u")
         await ann.request("turn.cancel", turn="u")
         assert (await ann.ending("u"))["type"] == "turn.cancelled"
+
+
+async def test_the_first_turn_of_a_new_conversation_reads_no_history(
+    ann: SessionClient, store: ControlledStore
+) -> None:
+    """The input is all of its context, so the store is asked only to accept it. Later turns read the history."""
+    demo = {"rate": 0, "tokens": 40}
+    await ann.start("t", conversation="c1", create=True, demo=demo)
+    await ann.start("u", demo=demo)
+    for turn in ("t", "u"):
+        assert await ended_with(ann, turn) == "turn.completed"
+        assert ann.turns[turn].text() == expected("Hello", demo)
+        assert "Hello" in ann.turns[turn].text()
+    assert "branch" not in store.calls
+    await ann.start("v", conversation="c1", demo=demo)
+    assert await ended_with(ann, "v") == "turn.completed"
+    assert store.calls.count("branch") == 1
 
 
 async def test_a_conversation_deleted_during_the_start_fails_the_turn(

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.http.body import ResponseBody
+from providers.http.chunk_fast_path import TOGETHER_BYTES_MAX
 from providers.http.transport import body_of, http_client
 from providers.http.transport_errors import Stalled
 from providers.timeouts import Timeouts
@@ -341,6 +342,27 @@ async def test_whole_chunks_bypass_the_parser(way: str) -> None:
     wire.deliver(b"no chunk at all\r\n")
     with pytest.raises(httpx2.RemoteProtocolError):
         await reading
+    await body.aclose()
+
+
+async def test_the_chunks_of_a_read_are_passed_together() -> None:
+    """They are one piece, so that they are decoded together. A long chunk is a piece of its own."""
+    wire = Wire(CHUNKED + b"\r\n")
+    body = await wire.body()
+    pieces: list[bytes] = []
+
+    def consume(piece: bytes) -> bool:
+        pieces.append(piece)
+        return True
+
+    reading = asyncio.get_running_loop().create_task(body.read_each(consume))
+    await asyncio.sleep(0)
+    small, long = b"data: 1\n\n", b"data: %b\n\n" % (b"x" * TOGETHER_BYTES_MAX)
+    wire.deliver(b"%x\r\n%b\r\n" % (len(small), small))
+    wire.deliver(chunked([small, small, long, small, small])[:-5])
+    assert pieces == [small, small * 2, long, small * 2]
+    wire.deliver(b"0\r\n\r\n")
+    await reading
     await body.aclose()
 
 

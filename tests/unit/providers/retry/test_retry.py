@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from msgspec.structs import replace
@@ -34,6 +34,8 @@ GOOD = chat("Hel", "lo")
 
 class RecordingRequester:
     """A `Requester` that records its notifications."""
+
+    text_writer: Final = None
 
     def __init__(self, text: str = "Hi", rejected_model: str = "") -> None:
         self.events: list[Any] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from providers.base import (
     CitationPart,
     Delta,
@@ -20,6 +22,8 @@ from providers.retry.seam_sink import SeamSink
 
 class Recorder:
     """A sink that records the deltas."""
+
+    text_writer: Final = None
 
     def __init__(self) -> None:
         self.deltas: list[Delta] = []

@@ -339,8 +339,11 @@ async def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
     await database.close()
 
 
-WITHOUT_PINS = "DROP INDEX conversations_pinned; ALTER TABLE conversations DROP COLUMN pinned;"
-"""Makes a file of version 7 or older out of one of version 8."""
+WITHOUT_PINS = (
+    "DROP INDEX conversations_pinned; ALTER TABLE conversations DROP COLUMN pinned;"
+    "DROP TABLE flushes; ALTER TABLE log DROP COLUMN flushes;"
+)
+"""Makes a file of version 7 or older out of one of version 9."""
 
 
 async def test_messages_of_an_older_file_are_found(tmp_path: Path) -> None:
