@@ -27,8 +27,9 @@ from providers.http.body import ResponseBody
 from providers.http.stream import DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
 from providers.quirks import Quirks
-from tests.answers import recordings, route
+from tests.answers import recordings
 from tests.chat_reads import DONE, FAILURES, FINISH, TEXTS, USAGE, chunk, cut, recorded_streams
+from tests.provider_requests import route
 from tests.turn_events import EPOCH, started
 
 REQUEST = ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("Hi"),)),))
