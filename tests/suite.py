@@ -58,7 +58,7 @@ def _pytest(name: str, workers: int, *arguments: str) -> tuple[str, ...]:
 
 LINT = Part(
     "lint",
-    90,
+    60,
     32,
     (
         (str(BIN / "ruff"), "check", "."),
@@ -67,13 +67,13 @@ LINT = Part(
         (str(BIN / "lint-imports"),),
     ),
 )
-UNIT = Part("unit", 320, 240, (_pytest("unit", 3, *UNIT_TESTS),))
-E2E = Part("e2e", 380, 450, (_pytest("e2e", 7, "tests/e2e", "-m", "not timed"),))
+UNIT = Part("unit", 130, 240, (_pytest("unit", 5, *UNIT_TESTS),))
+E2E = Part("e2e", 250, 448, (_pytest("e2e", 7, "tests/e2e", "-m", "not timed"),))
 TIMED = Part("timed", 100, 120, (_pytest("timed", 2, *TIMED_TESTS, "-m", "timed"),))
 
 # The lanes of a group run concurrently, on two cores, and the parts of a lane one after another. Most tests wait half of the
-# time, so ten of them can run at once, but not those that measure times. tests/README.md describes the same.
-GROUPS = (((E2E,), (UNIT,), (LINT,)), ((TIMED,),))
+# time, so several of them can run at once, but not those that measure times. tests/README.md describes the same.
+GROUPS = (((UNIT,), (LINT,)), ((E2E,),), ((TIMED,),))
 
 
 _running: set[subprocess.Popen[bytes]] = set()

@@ -42,12 +42,12 @@ def test_the_bench_measures_and_reports() -> None:
 def test_the_turns_that_a_core_carries_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turnwire is measured with both protocols beside its peers. A peer that isn't installed has a row without figures."""
     monkeypatch.setattr(pinned, "installed_version", lambda: None)
-    measured = measure(pinned.turns_per_core, SMOKE, 2)
+    measured = measure(pinned.turns_per_core, SMOKE, 1)
     for name in ("fastapi", "turnwire", "turnwire_chat"):
         assert measured[name]["loads"]["10"]["tokens_per_cpu_s"] > 0
     other = {"turns": 12, "tokens_per_cpu_s": 740}
     scenario = {**measured, "fastapi": {"p99 <= 10 ms": other, "p99 <= 100 ms": {**other, "turns": 20}}}
-    results = {"machine": MACHINE, "runs": {"turns_per_core": 2}, "scenarios": {"turns_per_core": scenario}}
+    results = {"machine": MACHINE, "runs": {"turns_per_core": 1}, "scenarios": {"turns_per_core": scenario}}
     text = table(results)
     assert "The machine: a core with 2 cores, Python 3." in text
     assert "| FastAPI + openai SDK, WebSocket | 12 | 20 | 740 / 740 |" in text
