@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 WAIT_S = 60
-AGAIN_S = 5
+AGAIN_S = 15
 CTRL_C, CTRL_D, UP, TAB = "\x03", "\x04", "\x1b[A", "\t"
 LAUNCH = """
 import fcntl, os, sys, termios

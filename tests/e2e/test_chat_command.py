@@ -151,6 +151,7 @@ async def test_a_chat(served: GatewayProcess, tmp_path: Path) -> None:
         await terminal.until("typed")
         await terminal.press_until(CTRL_C, "> ")
         await terminal.press_until(CTRL_C, "Press Ctrl-C again")
+        await terminal.until("> ")
         assert await terminal.ended(CTRL_C) == 0
         assert "Traceback" not in terminal.text
 

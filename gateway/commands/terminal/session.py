@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -33,6 +33,10 @@ class TerminalChat:
 
     def run(self) -> None:
         """Read lines and answer them until the user leaves by Ctrl-D, by Ctrl-C twice, or by `/exit`."""
+        with suppress(KeyboardInterrupt):  # the second Ctrl-C, if it comes before the prompt does
+            self._run()
+
+    def _run(self) -> None:
         interrupted = False
         while True:
             try:
