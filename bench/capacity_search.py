@@ -15,23 +15,33 @@ PRECISION = 8
 """The search ends when the next larger load that was measured is at most an eighth above the one that was carried."""
 
 Figures = dict[str, Any]
+NOT_BEGUN: Figures = {"tokens_per_cpu_s": 0, "cpu": 0.0, "late_p50_ms": 0.0, "late_p99_ms": 0.0, "delivered": 0.0}
+"""The figures of a load whose turns didn't all begin."""
 
 
 async def capacity(measure: Callable[[int], Awaitable[Figures]], most: int) -> Figures:
     """Return the largest load within each limit, and its tokens per CPU second. `most` is the largest load that is tried.
 
-    `measure` returns the figures of a number of turns. Their `delivered` is the part of the tokens that was delivered.
+    `measure` returns the figures of a number of turns. Their `delivered` is the part of the tokens that was delivered. It
+    raises `TimeoutError` if not all turns begin.
     """
     loads: dict[int, Figures] = {}
+
+    async def add(turns: int) -> None:
+        try:
+            loads[turns] = await measure(turns)
+        except TimeoutError:
+            loads[turns] = NOT_BEGUN
+
     turns = min(FIRST, most)
     while turns <= most:
-        loads[turns] = await measure(turns)
+        await add(turns)
         if not is_within(loads[turns], LIMITS_MS[-1]):
             break
         turns *= 2
     for limit in LIMITS_MS:
         while (between := _between(loads, limit)) is not None:
-            loads[between] = await measure(between)
+            await add(between)
     return {
         **{f"p99 <= {limit} ms": _carried(loads, limit) for limit in LIMITS_MS},
         "loads": {str(turns): loads[turns] for turns in sorted(loads)},

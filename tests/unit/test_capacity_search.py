@@ -45,3 +45,16 @@ async def test_a_server_that_is_stuck_carries_nothing() -> None:
         return {"late_p99_ms": 0.0 if stuck else 1.0, "tokens_per_cpu_s": turns, "delivered": 0.1 if stuck else 0.99}
 
     assert (await capacity(measure, 100))["p99 <= 100 ms"]["turns"] == 20
+
+
+async def test_a_load_that_does_not_begin_is_not_carried() -> None:
+    """An overloaded server may not begin all turns in time. The search goes on with smaller loads."""
+
+    async def measure(turns: int) -> dict[str, Any]:
+        if turns > 30:
+            raise TimeoutError
+        return {"late_p99_ms": 1.0, "tokens_per_cpu_s": turns, "delivered": 1.0}
+
+    found = await capacity(measure, 1000)
+    assert 27 <= found["p99 <= 100 ms"]["turns"] <= 30
+    assert found["loads"]["40"]["delivered"] == 0
