@@ -72,7 +72,7 @@ def test_each_test_is_reported_once(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), "NOTED": str(noted)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
@@ -109,7 +109,7 @@ def test_it(bad): pass
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 1
