@@ -15,7 +15,7 @@ PAGE = (
 
 @asynccontextmanager
 async def web_server(app: web.Application, shutdown_timeout_s: float = 60) -> AsyncIterator[str]:
-    """Serve `app` on a free port, and yield its origin."""
+    """Serve `app` on a free port, and yield its origin, such as http://127.0.0.1:4000."""
     runner = web.AppRunner(app, shutdown_timeout=shutdown_timeout_s)
     await runner.setup()
     try:

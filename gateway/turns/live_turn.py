@@ -64,7 +64,7 @@ class LiveTurn:
         self.response_handle_seq = 0
         self._attachments: set[Attachment] = set()
         self.sole_attachment: Attachment | None = None
-        """The attachment of the only connection of this process. None if there are more, or none."""
+        """The attachment, if exactly one connection of this process is attached; otherwise None."""
         self._disconnect_grace_s: float | None = None
         self._on_abandoned: Callable[[LiveTurn], object] = lambda _: None
         self.disconnect_timer: asyncio.TimerHandle | None = None

@@ -83,7 +83,7 @@ async def test_an_identity_renewal_keeps_the_services_expiry(tmp_path: Path) -> 
 
 
 async def flood_status(c: Client) -> str | None:
-    """Return the status of the user "flood"'s turn."""
+    """Return the status of the turn of the user "flood"."""
     return (await outcome(c, "turn.get", {"as": "flood", "turn": "t"})).get("status")  # type: ignore[no-any-return]
 
 
